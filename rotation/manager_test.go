@@ -1,0 +1,228 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeMinter answers as the API server would, on the bubble's clock.
+type fakeMinter struct {
+	mu       sync.Mutex
+	calls    int
+	err      error
+	lifetime time.Duration
+	delay    time.Duration
+	podUID   string // what the token says, if it is not what was asked for
+}
+
+func (f *fakeMinter) Mint(ctx context.Context, r Request) (Token, time.Time, error) {
+	f.mu.Lock()
+	f.calls++
+	n, err, lifetime, delay, uid := f.calls, f.err, f.lifetime, f.delay, f.podUID
+	f.mu.Unlock()
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+		return Token{}, time.Time{}, ctx.Err()
+	}
+	if err != nil {
+		return Token{}, time.Time{}, err
+	}
+	if uid == "" {
+		uid = r.Pod.UID
+	}
+	expires := time.Now().Add(lifetime)
+	return NewToken(jwt(fmt.Sprintf(`{"iat": %d, "exp": %d, "jti": "%d", "kubernetes.io": {"pod": {"uid": %q}}}`,
+		time.Now().Unix(), expires.Unix(), n, uid))), expires, nil
+}
+
+func (f *fakeMinter) set(change func(*fakeMinter)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fakeMinter) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
+var (
+	testRequest = Request{Namespace: "ns", ServiceAccount: "sa", Pod: ObjectRef{Name: "p", UID: "u"}, Lifetime: time.Hour}
+	errMint     = errors.New("the server is away")
+)
+
+func newTestManager(t *testing.T) (*Manager, *fakeMinter) {
+	t.Helper()
+	f := &fakeMinter{lifetime: time.Hour, delay: time.Millisecond}
+	m, err := NewManager(f, DefaultPolicy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, f
+}
+
+func TestGetMintsOnceAndAgainWhenDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newTestManager(t)
+		first, due, err := m.Get(t.Context(), testRequest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(due) - time.Nanosecond)
+		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID != first.Claims.ID || f.count() != 1 {
+			t.Fatalf("just before it is due: token %s after %d mints, %v", g.Claims.ID, f.count(), err)
+		}
+		time.Sleep(time.Nanosecond)
+		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID == first.Claims.ID || f.count() != 2 {
+			t.Fatalf("when it is due: token %s after %d mints, %v", g.Claims.ID, f.count(), err)
+		}
+	})
+}
+
+func TestGetIsSingleFlight(t *testing.T) {
+	for _, mintErr := range []error{nil, errMint} {
+		t.Run(fmt.Sprint(mintErr), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, f := newTestManager(t)
+				f.set(func(f *fakeMinter) { f.err, f.delay = mintErr, time.Second })
+				var wg sync.WaitGroup
+				for range 100 {
+					wg.Go(func() {
+						if g, _, err := m.Get(t.Context(), testRequest); !errors.Is(err, mintErr) || g.Token.IsZero() != (mintErr != nil) {
+							t.Errorf("got token %v, error %v", !g.Token.IsZero(), err)
+						}
+					})
+				}
+				wg.Wait()
+				if f.count() != 1 {
+					t.Errorf("%d mints for 100 callers, want 1", f.count())
+				}
+			})
+		})
+	}
+}
+
+func TestGetServesTheOldTokenWhileItIsValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newTestManager(t)
+		first, due, err := m.Get(t.Context(), testRequest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.set(func(f *fakeMinter) { f.err = errMint })
+		time.Sleep(time.Until(due))
+		g, _, err := m.Get(t.Context(), testRequest)
+		if !errors.Is(err, errMint) || g.Claims.ID != first.Claims.ID {
+			t.Fatalf("due and the server away: token %q, error %v; want the old token and the error", g.Claims.ID, err)
+		}
+		time.Sleep(time.Until(first.Deadline()))
+		g, _, err = m.Get(t.Context(), testRequest)
+		if !errors.Is(err, errMint) || !g.Token.IsZero() {
+			t.Fatalf("expired and the server away: token %q, error %v; want no token", g.Claims.ID, err)
+		}
+		f.set(func(f *fakeMinter) { f.err = nil })
+		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Token.IsZero() {
+			t.Fatalf("the server is back: %v", err)
+		}
+	})
+}
+
+func TestGetReturnsWhenItsCallerGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newTestManager(t)
+		f.set(func(f *fakeMinter) { f.delay = time.Minute })
+		leader, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, _, err := m.Get(leader, testRequest); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the one that gave up got %v", err)
+			}
+		})
+		synctest.Wait()
+		// One that waited behind it mints for itself: that somebody else gave
+		// up says nothing about the server.
+		wg.Go(func() {
+			if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Token.IsZero() {
+				t.Errorf("the one behind it got %v", err)
+			}
+		})
+		wg.Wait()
+		if f.count() != 2 {
+			t.Errorf("%d mints, want 2", f.count())
+		}
+	})
+}
+
+func TestForgetPodDropsAMintUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newTestManager(t)
+		f.set(func(f *fakeMinter) { f.delay = time.Minute })
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _, _ = m.Get(t.Context(), testRequest) })
+		synctest.Wait()
+		m.ForgetPod("u")
+		wg.Wait()
+		if _, ok := m.EarliestDeadline(); ok {
+			t.Error("a forgotten Pod's token came back with a late answer")
+		}
+	})
+}
+
+func TestGetRefusesAnAnswerForAnotherPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, f := newTestManager(t)
+		f.set(func(f *fakeMinter) { f.podUID = "another" })
+		if g, _, err := m.Get(t.Context(), testRequest); err == nil || !g.Token.IsZero() {
+			t.Errorf("took the token of another Pod: %v", err)
+		}
+	})
+}
+
+func TestAdopt(t *testing.T) {
+	tests := []struct {
+		name    string
+		age     time.Duration // negative: the file is from the future
+		mutate  func(*Grant)
+		adopted bool
+	}{
+		{"current", time.Minute, func(*Grant) {}, true},
+		{"from the future", -time.Hour, func(*Grant) {}, true},
+		{"expired", 2 * time.Hour, func(*Grant) {}, false},
+		{"of another Pod", time.Minute, func(g *Grant) { g.Claims.Pod.UID = "x" }, false},
+		{"longer than the spec asks for", 2 * time.Hour, func(g *Grant) { g.Lifetime = 10000 * time.Hour }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, f := newTestManager(t)
+				g := Grant{
+					Token: NewToken("t"), Claims: Claims{ID: "old", Pod: testRequest.Pod},
+					Received: time.Now().Add(-tt.age), Lifetime: time.Hour,
+				}
+				tt.mutate(&g)
+				if err := m.Adopt(testRequest, g); (err == nil) != tt.adopted {
+					t.Fatalf("Adopt() = %v, want adopted %v", err, tt.adopted)
+				}
+				if !tt.adopted {
+					return
+				}
+				got, due, err := m.Get(t.Context(), testRequest)
+				if err != nil || got.Deadline().After(time.Now().Add(time.Hour)) {
+					t.Fatalf("deadline %v, %v", got.Deadline(), err)
+				}
+				// Within its phase it may be due already; then it is minted once.
+				if want := map[bool]int{true: 0, false: 1}[got.Claims.ID == "old"]; f.count() != want {
+					t.Errorf("%d mints for an adopted token, due %v", f.count(), due)
+				}
+			})
+		})
+	}
+}
