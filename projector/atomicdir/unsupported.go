@@ -1,0 +1,19 @@
+//go:build !linux
+
+package atomicdir
+
+import (
+	"errors"
+	"fmt"
+)
+
+var errUnsupported = fmt.Errorf("publishing a volume needs Linux: %w", errors.ErrUnsupported)
+
+// Publish is not supported on this system.
+func (d *Dir) Publish([]File) (Result, error) { return Result{}, errUnsupported }
+
+// Read is not supported on this system.
+func (d *Dir) Read() (Set, error) { return Set{}, errUnsupported }
+
+// Wipe is not supported on this system.
+func (d *Dir) Wipe() error { return errUnsupported }

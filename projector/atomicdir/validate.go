@@ -1,0 +1,84 @@
+package atomicdir
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Limits of Linux on what a path may be (limits.h).
+const (
+	maxPath = 4095
+	maxName = 255
+)
+
+// reserved is what the writer's own names begin with: "..data",
+// "..data_tmp" and the generations.
+const reserved = ".."
+
+// prepare returns the files sorted by their cleaned paths, or an error that
+// names the first path that can't be published.
+func prepare(files []File) ([]File, error) {
+	out := slices.Clone(files)
+	for i := range out {
+		clean, err := cleanPath(out[i].Path)
+		if err != nil {
+			return nil, err
+		}
+		out[i].Path = clean
+	}
+	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	paths := make(map[string]bool, len(out))
+	for _, f := range out {
+		if paths[f.Path] {
+			return nil, fmt.Errorf("path %q: two files have it", f.Path)
+		}
+		paths[f.Path] = true
+	}
+	for _, f := range out {
+		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+			if paths[dir] {
+				return nil, fmt.Errorf("path %q: %q is a file, so it can't be a directory", f.Path, dir)
+			}
+		}
+	}
+	return out, nil
+}
+
+// cleanPath checks a path before and after cleaning: what is written is what
+// was checked.
+func cleanPath(p string) (string, error) {
+	switch {
+	case p == "":
+		return "", fmt.Errorf("path %q: is empty", p)
+	case strings.HasPrefix(p, "/"):
+		return "", fmt.Errorf("path %q: is absolute, want one relative to the volume", p)
+	case strings.ContainsRune(p, 0):
+		return "", fmt.Errorf("path %q: contains a NUL byte", p)
+	case len(p) > maxPath:
+		return "", fmt.Errorf("path %.40q...: is longer than %d bytes", p, maxPath)
+	}
+	for element := range strings.SplitSeq(p, "/") {
+		if element == ".." {
+			return "", fmt.Errorf("path %q: contains the element %q", p, "..")
+		}
+		if len(element) > maxName {
+			return "", fmt.Errorf("path %.40q...: an element is longer than %d bytes", p, maxName)
+		}
+	}
+	clean := path.Clean(p)
+	switch {
+	case clean == ".":
+		return "", fmt.Errorf("path %q: names the volume itself", p)
+	case strings.HasPrefix(clean, reserved):
+		return "", fmt.Errorf("path %q: begins with %q, which is reserved for the writer's own names", p, reserved)
+	}
+	return clean, nil
+}
+
+// topLevel is the first element of a clean path.
+func topLevel(p string) string {
+	first, _, _ := strings.Cut(p, "/")
+	return first
+}
