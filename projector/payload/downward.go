@@ -1,0 +1,102 @@
+package payload
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
+)
+
+type downwardSource struct {
+	*corev1.DownwardAPIProjection
+}
+
+func (downwardSource) kind() string { return "downwardAPI" }
+
+func (downwardSource) need(*Needs) {}
+
+func (s downwardSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
+	var files []atomicdir.File
+	for _, item := range s.Items {
+		if item.FieldRef == nil {
+			return nil, fmt.Errorf("item %q: resourceFieldRef is not supported yet", item.Path)
+		}
+		text, err := podField(in.Pod, item.FieldRef.FieldPath)
+		if err != nil {
+			return nil, fmt.Errorf("item %q: %w", item.Path, err)
+		}
+		files = append(files, d.file(item.Path, []byte(text), item.Mode))
+	}
+	return files, nil
+}
+
+// podField is the text of a field that the API allows in files
+// (pkg/fieldpath/fieldpath.go).
+func podField(pod *corev1.Pod, path string) (string, error) {
+	switch path {
+	case "metadata.name":
+		return pod.Name, nil
+	case "metadata.namespace":
+		return pod.Namespace, nil
+	case "metadata.uid":
+		return string(pod.UID), nil
+	case "metadata.labels":
+		return formatMap(pod.Labels), nil
+	case "metadata.annotations":
+		return formatMap(pod.Annotations), nil
+	}
+	if key, ok := subscript(path, "metadata.labels"); ok {
+		return pod.Labels[key], nil
+	}
+	if key, ok := subscript(path, "metadata.annotations"); ok {
+		return pod.Annotations[key], nil
+	}
+	return "", fmt.Errorf("field %q can't be projected into a file", path)
+}
+
+// subscript returns k of path['k'].
+func subscript(path, field string) (string, bool) {
+	rest, ok := strings.CutPrefix(path, field+"['")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(rest, "']")
+}
+
+// formatMap is one line for each key, sorted: k="v", quoted as in Go, without
+// a newline at the end.
+func formatMap(m map[string]string) string {
+	lines := make([]string, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		lines = append(lines, fmt.Sprintf("%s=%q", k, m[k]))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// unsupported is every source that is not built yet. It makes its volume wait.
+type unsupported struct {
+	p *corev1.VolumeProjection
+}
+
+func (u unsupported) kind() string {
+	switch {
+	case u.p.Secret != nil:
+		return "secret"
+	case u.p.ClusterTrustBundle != nil:
+		return "clusterTrustBundle"
+	case u.p.PodCertificate != nil:
+		return "podCertificate"
+	}
+	return "source"
+}
+
+func (unsupported) need(*Needs) {}
+
+func (unsupported) build(*Inputs, defaults) ([]atomicdir.File, error) {
+	return nil, errors.New("this kind of source is not supported yet")
+}
