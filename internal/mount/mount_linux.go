@@ -1,0 +1,92 @@
+// Package mount puts a tmpfs on a volume's directory and takes it away.
+//
+// It knows nothing of what the volume holds.
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tmpfs mounts file systems in memory. It may be used by many goroutines, for
+// different paths. The zero value mounts without a size limit.
+type Tmpfs struct {
+	// Size is the limit of each mount in bytes; 0 is the kernel's default,
+	// half of the machine's memory.
+	Size int64
+
+	noNoswap atomic.Bool // the kernel has said that it lacks noswap
+}
+
+// flags are stricter than the kubelet's: nothing in a volume of credentials is
+// a program or a device.
+const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// Ensure mounts a tmpfs on the directory at path, unless one is mounted there
+// already. Where the kernel has it (6.4), what is in it is never swapped to
+// disk. Calls for one path must not overlap.
+func (t *Tmpfs) Ensure(path string) error {
+	mounted, err := IsMountPoint(path)
+	if err != nil || mounted {
+		return err
+	}
+	options := "mode=1777"
+	if t.Size > 0 {
+		options = fmt.Sprintf("size=%d,mode=1777", t.Size)
+	}
+	if !t.noNoswap.Load() {
+		err := unix.Mount("tmpfs", path, "tmpfs", flags, options+",noswap")
+		if !errors.Is(err, unix.EINVAL) {
+			return wrap("mounting a tmpfs", path, err)
+		}
+		t.noNoswap.Store(true)
+	}
+	return wrap("mounting a tmpfs", path, unix.Mount("tmpfs", path, "tmpfs", flags, options))
+}
+
+// Available says why a tmpfs can't be mounted in dir, by mounting one there
+// for a moment.
+func (t *Tmpfs) Available(dir string) error {
+	path, err := os.MkdirTemp(dir, ".mount-probe-")
+	if err != nil {
+		return fmt.Errorf("probing whether a tmpfs can be mounted: %w", err)
+	}
+	defer func() { _ = os.Remove(path) }()
+	if err := t.Ensure(path); err != nil {
+		return err
+	}
+	return Unmount(path)
+}
+
+// Unmount takes away what is mounted at path. It is no error if nothing is.
+func Unmount(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return wrap("unmounting", path, err)
+}
+
+// IsMountPoint says whether something is mounted at path itself.
+func IsMountPoint(path string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	if err != nil {
+		return false, wrap("looking for a mount", path, err)
+	}
+	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 {
+		return false, fmt.Errorf("looking for a mount at %s: this needs Linux 5.8 or newer", path)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+func wrap(doing, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: doing, Path: path, Err: err}
+}

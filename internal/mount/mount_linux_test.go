@@ -1,0 +1,68 @@
+package mount
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestTmpfs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	tmpfs := &Tmpfs{Size: 1 << 20}
+	dir := t.TempDir()
+	if err := tmpfs.Available(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Fatalf("the probe left %v, %v", left, err)
+	}
+	path := filepath.Join(dir, "volume")
+	if err := os.Mkdir(path, 0755); err != nil {
+		t.Fatal(err)
+	}
+	assertMounted := func(want bool) {
+		t.Helper()
+		if got, err := IsMountPoint(path); err != nil || got != want {
+			t.Fatalf("IsMountPoint = %v, %v; want %v", got, err, want)
+		}
+	}
+	assertMounted(false)
+	for range 2 { // the second time it is there already
+		if err := tmpfs.Ensure(path); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = Unmount(path) })
+		assertMounted(true)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if size := int64(st.Blocks) * st.Bsize; size != tmpfs.Size {
+		t.Errorf("size is %d, want %d", size, tmpfs.Size)
+	}
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(info), " "+path+" "); n != 1 {
+		t.Errorf("%d mounts at the volume, want 1", n)
+	}
+	if want := unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC; int(st.Flags)&want != want {
+		t.Errorf("mount flags %#x, want nosuid, nodev and noexec", st.Flags)
+	}
+	for range 2 { // the second time it is gone already
+		if err := Unmount(path); err != nil {
+			t.Fatal(err)
+		}
+		assertMounted(false)
+	}
+	if _, err := IsMountPoint(filepath.Join(dir, "absent")); !os.IsNotExist(err) {
+		t.Errorf("IsMountPoint of nothing: %v", err)
+	}
+}
