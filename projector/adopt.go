@@ -1,0 +1,54 @@
+package projector
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// adopt returns the volume's published generation, "" if there is none. On the
+// first pass of this process it reads the volume back and takes over each
+// token that answers what its source asks for; a token's age is that of its
+// file. A token that can't be taken over is minted anew.
+func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomicdir.Dir, path string) (string, error) {
+	generation, known := p.track(key, pod, path)
+	if known {
+		return generation, nil
+	}
+	present, err := p.medium.present(path)
+	if err != nil {
+		return "", fmt.Errorf("looking for what an earlier process left: %w", err)
+	}
+	if !present {
+		p.noteAdopted(key, "")
+		return "", nil
+	}
+	set, err := dir.Read()
+	if err != nil {
+		return "", fmt.Errorf("reading what an earlier process left: %w", err)
+	}
+	for tokenPath, spec := range v.TokenPaths() {
+		file, ok := set.File(tokenPath)
+		if !ok {
+			continue
+		}
+		if err := p.adoptToken(tokenRequest(pod, spec), file); err != nil {
+			p.logger(key).Info("a token of an earlier process can't be adopted; asking for a new one",
+				"file", tokenPath, "reason", err)
+		}
+	}
+	p.noteAdopted(key, set.Generation)
+	return set.Generation, nil
+}
+
+func (p *Projector) adoptToken(r rotation.Request, file atomicdir.File) error {
+	grant, err := rotation.ReadGrant(rotation.NewToken(string(file.Data)), file.ModTime)
+	if err != nil {
+		return err
+	}
+	return p.cfg.Tokens.Adopt(r, grant)
+}

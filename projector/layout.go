@@ -1,0 +1,111 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/projector/payload"
+)
+
+// The kubelet's layout below its root directory (pkg/kubelet/volume_host.go).
+const (
+	podsDir    = "pods"
+	volumesDir = "volumes"
+	pluginDir  = "kubernetes.io~projected"
+)
+
+// path is where a volume lies. It fails for names that are no single element
+// of a path; the API server lets none through.
+func (p *Projector) path(key Key) (string, error) {
+	for _, name := range []string{string(key.PodUID), key.Volume} {
+		if name == "." || !filepath.IsLocal(name) || strings.ContainsAny(name, "/\x00") {
+			return "", fmt.Errorf("volume %q of Pod UID %q: not a name for a directory", key.Volume, key.PodUID)
+		}
+	}
+	return filepath.Join(p.cfg.Root, podsDir, string(key.PodUID), volumesDir, pluginDir, key.Volume), nil
+}
+
+// dir is the writer for a Pod's volume.
+func (p *Projector) dir(path string, pod *corev1.Pod) *atomicdir.Dir {
+	if gid := payload.FSGroup(pod); gid != nil && !p.cfg.KeepOwners {
+		return atomicdir.New(path, atomicdir.WithGroup(int(*gid)))
+	}
+	return atomicdir.New(path)
+}
+
+// onDisk lists the volumes that lie below the root directory.
+func (p *Projector) onDisk() ([]Key, error) {
+	pods := filepath.Join(p.cfg.Root, podsDir)
+	uids, err := readDirNames(pods)
+	if err != nil {
+		return nil, fmt.Errorf("looking for volumes of an earlier process: %w", err)
+	}
+	var keys []Key
+	for _, uid := range uids {
+		names, err := readDirNames(filepath.Join(pods, uid, volumesDir, pluginDir))
+		if err != nil {
+			return nil, fmt.Errorf("looking for volumes of an earlier process: %w", err)
+		}
+		for _, name := range names {
+			keys = append(keys, Key{PodUID: types.UID(uid), Volume: name})
+		}
+	}
+	return keys, nil
+}
+
+// readDirNames lists the directories in a directory that may not exist.
+func readDirNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// removeIfConfirmed removes a volume whose Pod is not known, once it is certain
+// that the Pod is gone: an empty or stale watch never is.
+func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) error {
+	confirmed, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
+	if err != nil {
+		return fmt.Errorf("asking whether the Pod is gone, until then its volume stays: %w", err)
+	}
+	if !confirmed {
+		return errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
+	}
+	return p.remove(key)
+}
+
+// remove wipes a volume from disk and memory.
+func (p *Projector) remove(key Key) error {
+	path, err := p.path(key)
+	if err != nil {
+		return err
+	}
+	existed, err := p.medium.release(path)
+	if err != nil {
+		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
+	}
+	// The directories above go with the last volume in them.
+	for dir := filepath.Dir(path); dir != filepath.Join(p.cfg.Root, podsDir); dir = filepath.Dir(dir) {
+		if os.Remove(dir) != nil {
+			break
+		}
+	}
+	p.forget(key, existed)
+	return nil
+}

@@ -1,0 +1,158 @@
+package projector
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
+)
+
+// volume is what is known of one volume. Guarded by Projector.mu; made by
+// track, or by note for a volume whose Pod is not known.
+type volume struct {
+	namespace, pod, path string
+	generation           string
+	adopted              bool // the disk has been read
+	due                  time.Time
+	problem              string // of the last pass
+	reported             string // the problem that was logged
+	since                time.Time
+}
+
+func (v *volume) phase() Phase {
+	switch {
+	case v.generation == "":
+		return PhasePending
+	case v.problem != "":
+		return PhaseDegraded
+	}
+	return PhaseReady
+}
+
+// entryLocked finds or makes a volume's entry.
+func (p *Projector) entryLocked(key Key) *volume {
+	v, ok := p.volumes[key]
+	if !ok {
+		v = &volume{since: time.Now()}
+		p.volumes[key] = v
+	}
+	return v
+}
+
+// track records a volume and its Pod. known says that the disk has been read,
+// and generation what is published.
+func (p *Projector) track(key Key, pod *corev1.Pod, path string) (generation string, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.entryLocked(key)
+	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
+	return v.generation, v.adopted
+}
+
+func (p *Projector) noteAdopted(key Key, generation string) {
+	p.mu.Lock()
+	v := p.entryLocked(key)
+	v.adopted, v.generation = true, generation
+	p.mu.Unlock()
+	if generation != "" {
+		p.logger(key).Info("adopted volume", "generation", generation)
+	}
+}
+
+// noteResult records what a publish did.
+func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) {
+	p.mu.Lock()
+	v := p.entryLocked(key)
+	message := "rotated volume"
+	if v.generation == "" {
+		message = "published volume"
+	}
+	v.due = due
+	if result.Generation != "" {
+		v.generation = result.Generation
+	}
+	if result.Changed {
+		p.stats.Published++
+	}
+	path := v.path
+	p.mu.Unlock()
+	if result.Changed {
+		p.logger(key).Info(message, "generation", result.Generation, "next_rotation", due, "path", path)
+	}
+}
+
+// note records how a pass ended and logs a problem once, when it changes.
+func (p *Projector) note(key Key, err error) {
+	p.mu.Lock()
+	if err != nil {
+		p.stats.Failed++
+	}
+	v, ok := p.volumes[key]
+	if !ok && err == nil {
+		p.mu.Unlock()
+		return // it was removed
+	}
+	v = p.entryLocked(key)
+	v.problem = ""
+	if err != nil {
+		v.problem = err.Error()
+	}
+	report := v.problem != v.reported
+	if errors.Is(err, ErrCatchingUp) && time.Since(v.since) < catchUpTime {
+		report = false
+	}
+	if report {
+		v.reported = v.problem
+	}
+	phase := v.phase()
+	p.mu.Unlock()
+
+	switch {
+	case report && err != nil:
+		p.logger(key).Warn("volume has a problem and is tried again", "phase", phase, "error", err)
+	case report:
+		p.logger(key).Info("volume has recovered", "phase", phase)
+	}
+}
+
+// podRef is what is known of a volume's Pod.
+func (p *Projector) podRef(key Key) PodRef {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ref := PodRef{UID: key.PodUID}
+	if v, ok := p.volumes[key]; ok {
+		ref.Namespace, ref.Name = v.namespace, v.pod
+	}
+	return ref
+}
+
+// forget drops a volume that is no longer wanted, and the Pod's tokens with its
+// last one. existed says that there was something on disk.
+func (p *Projector) forget(key Key, existed bool) {
+	logger := p.logger(key)
+	p.mu.Lock()
+	delete(p.volumes, key)
+	last := true
+	for other := range p.volumes {
+		last = last && other.PodUID != key.PodUID
+	}
+	if existed {
+		p.stats.Removed++
+	}
+	p.mu.Unlock()
+	if last {
+		p.cfg.Tokens.ForgetPod(string(key.PodUID))
+	}
+	if existed {
+		logger.Info("removed volume")
+	}
+}
+
+// logger names the volume in each line.
+func (p *Projector) logger(key Key) *slog.Logger {
+	ref := p.podRef(key)
+	return p.cfg.Logger.With("namespace", ref.Namespace, "pod", ref.Name, "pod_uid", key.PodUID, "volume", key.Volume)
+}

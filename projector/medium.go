@@ -1,0 +1,104 @@
+package projector
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/token-projector/token-projector/internal/mount"
+	"github.com/token-projector/token-projector/projector/atomicdir"
+)
+
+// Medium is what a volume is made of.
+type Medium string
+
+// The media.
+const (
+	// MediumTmpfs is one tmpfs for each volume, so that tokens never reach a
+	// disk. It needs the right to mount.
+	MediumTmpfs Medium = "tmpfs"
+	// MediumDirectory is a plain directory, on whatever the root directory
+	// lies on.
+	MediumDirectory Medium = "directory"
+)
+
+// TmpfsAvailable says why volumes below root can't be MediumTmpfs, by mounting
+// one for a moment.
+func TmpfsAvailable(root string) error { return new(mount.Tmpfs).Available(root) }
+
+// medium makes and unmakes a volume's directory. Calls for one path must not
+// overlap.
+type medium struct {
+	tmpfs *mount.Tmpfs // nil for MediumDirectory
+}
+
+func newMedium(m Medium, sizeLimit int64) (medium, error) {
+	switch m {
+	case MediumTmpfs, "":
+		return medium{tmpfs: &mount.Tmpfs{Size: sizeLimit}}, nil
+	case MediumDirectory:
+		return medium{}, nil
+	}
+	return medium{}, fmt.Errorf("volume medium %q: want %q or %q", m, MediumTmpfs, MediumDirectory)
+}
+
+// present says whether the volume exists: for a tmpfs, whether it is mounted.
+// After a reboot the directory is there and the mount is not.
+func (m medium) present(path string) (bool, error) {
+	mounted, err := mount.IsMountPoint(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return mounted || m.tmpfs == nil, nil
+}
+
+// prepare makes the volume's directory, with a tmpfs on it where that is the
+// medium. What lies on the disk below is removed first, not hidden.
+func (m medium) prepare(path string) error {
+	present, err := m.present(path)
+	if err != nil || present {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0750); err != nil {
+		return fmt.Errorf("making the volume's parents: %w", err)
+	}
+	if err := os.Mkdir(path, 0755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making the volume: %w", err)
+	}
+	if m.tmpfs == nil {
+		return nil
+	}
+	if err := atomicdir.New(path).Wipe(); err != nil {
+		return err
+	}
+	return m.tmpfs.Ensure(path)
+}
+
+// release wipes the volume, unmounts it and removes its directory. existed is
+// false if there was none, which is no error.
+func (m medium) release(path string) (existed bool, err error) {
+	mounted, err := mount.IsMountPoint(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := atomicdir.New(path).Wipe(); err != nil {
+		return true, err
+	}
+	if mounted {
+		if err := mount.Unmount(path); err != nil {
+			return true, err
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return true, fmt.Errorf("removing the volume: %w", err)
+	}
+	return true, nil
+}

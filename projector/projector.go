@@ -1,0 +1,195 @@
+// Package projector keeps the projected volumes of one node's Pods on disk: it
+// publishes each volume, rotates its tokens when they are due, adopts what an
+// earlier process left and removes what is no longer wanted.
+//
+// It does not talk to Kubernetes: a Cluster tells it what is wanted, and a
+// rotation.Manager gives it tokens. The disk is its only state.
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// PodRef names one Pod. Namespace and Name are empty where only the UID is
+// known, as for a volume that an earlier process left.
+type PodRef struct {
+	Namespace, Name string
+	UID             types.UID
+}
+
+// Cluster is what the projector asks of Kubernetes. It is called by many
+// goroutines.
+type Cluster interface {
+	// Pod returns the Pod with this UID as it was last seen, or nil. The Pod
+	// must not be changed.
+	Pod(uid types.UID) *corev1.Pod
+	// ConfigMap returns a ConfigMap. Its errors are the API's.
+	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
+	// ConfirmGone says whether the Pod is gone for certain. Anything short of
+	// certainty is an error, or false.
+	ConfirmGone(ctx context.Context, pod PodRef) (bool, error)
+}
+
+// Config is what a Projector needs. Fields without a default are required.
+type Config struct {
+	// Root is the directory below which volumes lie, in the kubelet's layout:
+	// <Root>/pods/<pod UID>/volumes/kubernetes.io~projected/<volume name>.
+	Root    string
+	Cluster Cluster
+	Tokens  *rotation.Manager
+	Logger  *slog.Logger
+	// Medium is what volumes are made of; the default is MediumTmpfs.
+	Medium Medium
+	// SizeLimit of a volume in bytes, for MediumTmpfs; 0 is the kernel's
+	// default.
+	SizeLimit int64
+	// KeepOwners leaves all files to the user and group of the process, for one
+	// that may not give them away.
+	KeepOwners bool
+	// Selector chooses Pods by their labels; the default is all.
+	Selector labels.Selector
+}
+
+// workers is how many volumes are worked on at once. A pass mostly waits for
+// the API server, so there are more than cores; requests are limited elsewhere.
+const workers = 32
+
+// Retries of a volume that can't be served begin at the span in which the API
+// server's caches catch up with a new Pod, and end at one that is easy on it.
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// Key names one volume on this node.
+type Key struct {
+	PodUID types.UID
+	Volume string
+}
+
+// Projector is the projected volumes of one node. Make it with New, tell it of
+// Pods with Enqueue and let Run work. Its methods may be called concurrently.
+type Projector struct {
+	cfg    Config
+	medium medium
+	queue  workqueue.TypedRateLimitingInterface[Key]
+
+	mu      sync.Mutex
+	volumes map[Key]*volume
+	stats   Stats
+}
+
+// New checks the configuration. It starts nothing and touches no file.
+func New(cfg Config) (*Projector, error) {
+	switch {
+	case !filepath.IsAbs(cfg.Root):
+		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
+	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:
+		return nil, errors.New("projector needs a cluster, a token manager and a logger")
+	}
+	if cfg.Selector == nil {
+		cfg.Selector = labels.Everything()
+	}
+	m, err := newMedium(cfg.Medium, cfg.SizeLimit)
+	if err != nil {
+		return nil, err
+	}
+	return &Projector{
+		cfg:     cfg,
+		medium:  m,
+		queue:   workqueue.NewTypedRateLimitingQueue(newBackoff()),
+		volumes: map[Key]*volume{},
+	}, nil
+}
+
+// Enqueue has the volumes of a Pod looked at now: those that it declares and
+// those that are known of it. Call it for each event of the Pod. It does not
+// block.
+func (p *Projector) Enqueue(pod *corev1.Pod) {
+	for _, v := range payload.Volumes(pod) {
+		p.queue.Add(Key{PodUID: pod.UID, Volume: v.Name})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.volumes {
+		if key.PodUID == pod.UID {
+			p.queue.Add(key)
+		}
+	}
+}
+
+// Run works until ctx ends and then waits for what is under way; volumes stay
+// as they are. Call it once, when the Cluster knows this node's Pods: a volume
+// on disk whose Pod it does not know is taken for a leftover, to be removed
+// when that is confirmed.
+func (p *Projector) Run(ctx context.Context) error {
+	leftovers, err := p.onDisk()
+	if err != nil {
+		return err
+	}
+	for _, key := range leftovers {
+		p.queue.Add(key)
+	}
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for p.work(ctx) {
+			}
+		})
+	}
+	<-ctx.Done()
+	p.queue.ShutDown()
+	wg.Wait()
+	return nil
+}
+
+// work takes one key from the queue; it returns false when the queue is shut.
+func (p *Projector) work(ctx context.Context) bool {
+	key, shut := p.queue.Get()
+	if shut {
+		return false
+	}
+	defer p.queue.Done(key)
+	if ctx.Err() != nil {
+		return false // a queue that is shut still hands out what is in it
+	}
+	again, err := p.reconcileSafely(ctx, key)
+	if ctx.Err() != nil {
+		return true // what failed because of the end is no failure
+	}
+	p.note(key, err)
+	if err != nil {
+		p.queue.AddRateLimited(key)
+		return true
+	}
+	p.queue.Forget(key)
+	if !again.IsZero() {
+		p.queue.AddAfter(key, time.Until(again))
+	}
+	return true
+}
+
+// reconcileSafely keeps a panic in the volume whose pass it is.
+func (p *Projector) reconcileSafely(ctx context.Context, key Key) (again time.Time, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			// Not %v: what was panicked with might hold a token.
+			err = fmt.Errorf("panic of type %T while working on the volume; please report it", r)
+		}
+	}()
+	return p.reconcile(ctx, key)
+}

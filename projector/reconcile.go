@@ -1,0 +1,217 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// reconcile makes one pass over one volume:
+//
+//  1. Is it still wanted? If not, and that is certain, remove it and forget it.
+//  2. On the first pass, adopt what an earlier process left on disk.
+//  3. Fetch what its sources need: current tokens and API objects.
+//  4. Build its files. The first publication needs every source; later, what a
+//     failing source published before stays, and the others go on.
+//  5. Look again: fetching took time, and the Pod may have gone meanwhile.
+//  6. Publish.
+//  7. Come back when its earliest token is due.
+//
+// again is when to come back without an event; zero is never. With an error
+// the volume is tried again after a backoff, whatever again says.
+func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, err error) {
+	verdict, pod, v := p.judge(key) // 1
+	switch verdict {
+	case unknown:
+		return time.Time{}, p.removeIfConfirmed(ctx, key)
+	case finished:
+		return time.Time{}, p.remove(key)
+	case dying:
+		return time.Time{}, nil
+	}
+
+	path, err := p.path(key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	dir := p.dir(path, pod)
+	generation, err := p.adopt(key, pod, v, dir, path) // 2
+	if err != nil {
+		return time.Time{}, err
+	}
+	if generation == "" && pod.DeletionTimestamp != nil {
+		return time.Time{}, nil // a terminating Pod gets nothing new
+	}
+
+	in, due, stale := p.fetch(ctx, pod, v) // 3
+
+	files, failed := v.Build(in) // 4
+	if len(failed) > 0 {
+		if generation == "" {
+			return time.Time{}, sourcesError(failed)
+		}
+		if files, err = keepUnclaimed(files, dir); err != nil {
+			return time.Time{}, err
+		}
+	}
+
+	if p.cfg.KeepOwners {
+		for i := range files {
+			files[i].Owner = nil
+		}
+	}
+
+	if again, _, _ := p.judge(key); again != serve { // 5
+		return time.Now(), nil
+	}
+
+	if err := p.medium.prepare(path); err != nil { // 6
+		return time.Time{}, err
+	}
+	result, err := dir.Publish(files)
+	p.noteResult(key, result, due)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("publishing: %w", err)
+	}
+	if len(failed) > 0 {
+		return time.Time{}, sourcesError(failed)
+	}
+	return due, stale // 7
+}
+
+// verdict says what is to be done about a volume.
+type verdict int
+
+const (
+	// serve: publish it and keep it current.
+	serve verdict = iota
+	// dying: leave it as it is; no token for it would be accepted any more.
+	dying
+	// finished: no longer wanted, for certain.
+	finished
+	// unknown: its Pod is not known, which may be a lagging watch.
+	unknown
+)
+
+// tokensDieAfter is how long after a Pod's deletionTimestamp, which includes
+// the grace period, the API server still accepts its tokens
+// (pkg/serviceaccount/claims.go). It mints later ones, but refuses them.
+const tokensDieAfter = 60 * time.Second
+
+// judge gives the verdict on a volume by what is known of its Pod.
+func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume) {
+	pod := p.cfg.Cluster.Pod(key.PodUID)
+	if pod == nil {
+		return unknown, nil, payload.Volume{}
+	}
+	v, declared := payload.Find(pod, key.Volume)
+	switch {
+	// A phase that is terminal stays so, and volumes and labels are the API's
+	// own word: no later answer can take these back, so they need no proof.
+	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed,
+		!declared, !p.cfg.Selector.Matches(labels.Set(pod.Labels)):
+		return finished, pod, v
+	case pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > tokensDieAfter:
+		return dying, pod, v
+	}
+	return serve, pod, v
+}
+
+// fetch gets everything that the volume needs, side by side. due is the
+// earliest moment at which one of its tokens is due. err says that a token
+// which was handed out could not be replaced although it is due.
+func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
+	needs := v.Needs()
+	in = &payload.Inputs{
+		Pod:        pod,
+		Tokens:     make(map[payload.TokenSpec]payload.Fetched[rotation.Grant], len(needs.Tokens)),
+		ConfigMaps: make(map[string]payload.Fetched[*corev1.ConfigMap], len(needs.ConfigMaps)),
+	}
+	var (
+		mu    sync.Mutex // guards in, due and stale
+		wg    sync.WaitGroup
+		stale []error
+	)
+	for _, spec := range needs.Tokens {
+		wg.Go(func() {
+			grant, d, err := p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
+			mu.Lock()
+			defer mu.Unlock()
+			if grant.Token.IsZero() {
+				in.Tokens[spec] = payload.Fetched[rotation.Grant]{Err: err}
+				return
+			}
+			in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: grant}
+			if err != nil {
+				stale = append(stale, fmt.Errorf("replacing a token that is due, the old one is valid until %s: %w",
+					grant.Deadline().UTC().Format(time.RFC3339), err))
+			}
+			if due.IsZero() || d.Before(due) {
+				due = d
+			}
+		})
+	}
+	for _, name := range needs.ConfigMaps {
+		wg.Go(func() {
+			cm, err := p.cfg.Cluster.ConfigMap(ctx, pod.Namespace, name)
+			mu.Lock()
+			defer mu.Unlock()
+			in.ConfigMaps[name] = payload.Fetched[*corev1.ConfigMap]{Value: cm, Err: err}
+		})
+	}
+	wg.Wait()
+	return in, due, errors.Join(stale...)
+}
+
+// tokenRequest is what the kubelet asks for (pkg/volume/projected).
+func tokenRequest(pod *corev1.Pod, spec payload.TokenSpec) rotation.Request {
+	account := pod.Spec.ServiceAccountName
+	if account == "" {
+		account = "default"
+	}
+	return rotation.Request{
+		Namespace:      pod.Namespace,
+		ServiceAccount: account,
+		Pod:            rotation.ObjectRef{Name: pod.Name, UID: string(pod.UID)},
+		Audience:       spec.Audience,
+		Lifetime:       time.Duration(spec.ExpirationSeconds) * time.Second,
+	}
+}
+
+// keepUnclaimed adds what is published at paths that no source gave a file
+// for: an old valid credential beats no credential.
+func keepUnclaimed(files []atomicdir.File, dir *atomicdir.Dir) ([]atomicdir.File, error) {
+	set, err := dir.Read()
+	if err != nil {
+		return nil, fmt.Errorf("reading what is published: %w", err)
+	}
+	claimed := make(map[string]bool, len(files))
+	for _, f := range files {
+		claimed[path.Clean(f.Path)] = true
+	}
+	for _, f := range set.Files {
+		if !claimed[f.Path] {
+			files = append(files, f)
+		}
+	}
+	return files, nil
+}
+
+// sourcesError joins the errors of a volume's sources.
+func sourcesError(failed []*payload.SourceError) error {
+	errs := make([]error, len(failed))
+	for i, f := range failed {
+		errs[i] = f
+	}
+	return errors.Join(errs...)
+}

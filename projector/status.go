@@ -1,0 +1,70 @@
+package projector
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrCatchingUp marks, in an error of a Cluster or a Minter, what is to be
+// expected for a moment after a Pod was made: the API server's caches have not
+// seen it yet. It is retried like any error, and reported only if it lasts.
+var ErrCatchingUp = errors.New("the API server's caches have not caught up with the Pod")
+
+// catchUpTime is how long ErrCatchingUp is not reported.
+const catchUpTime = 10 * time.Second
+
+// Phase is the state of a volume.
+type Phase string
+
+// The phases.
+const (
+	// PhasePending: not published yet.
+	PhasePending Phase = "Pending"
+	// PhaseReady: published and current.
+	PhaseReady Phase = "Ready"
+	// PhaseDegraded: published, but a source fails and its last good content
+	// is served.
+	PhaseDegraded Phase = "Degraded"
+)
+
+// VolumeStatus is what is known of one volume. It never holds a token.
+type VolumeStatus struct {
+	Key
+	Namespace, Pod string
+	Path           string
+	Phase          Phase
+	// Generation is the published generation's name, empty if there is none.
+	Generation string
+	// NextRotation is when the earliest token is due; zero if unknown.
+	NextRotation time.Time
+	// Problem is why the volume is not Ready; empty if it is.
+	Problem string
+}
+
+// Stats are counts since the process began.
+type Stats struct {
+	Published uint64 // generations written
+	Removed   uint64 // volumes removed
+	Failed    uint64 // passes that ended with an error
+}
+
+// Volumes returns the status of all volumes, in no particular order.
+func (p *Projector) Volumes() []VolumeStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]VolumeStatus, 0, len(p.volumes))
+	for key, v := range p.volumes {
+		out = append(out, VolumeStatus{
+			Key: key, Namespace: v.namespace, Pod: v.pod, Path: v.path, Phase: v.phase(),
+			Generation: v.generation, NextRotation: v.due, Problem: v.problem,
+		})
+	}
+	return out
+}
+
+// Stats returns the counts.
+func (p *Projector) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stats
+}
