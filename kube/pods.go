@@ -1,0 +1,156 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+// byUID is the index by which Pod looks up.
+const byUID = "uid"
+
+// newPodWatch makes the informer for the node's Pods; it starts nothing. A
+// node identity may list and watch Pods only by spec.nodeName.
+func (c *Client) newPodWatch() (cache.Indexer, cache.Controller) {
+	onNode := fields.OneTermEqualSelector("spec.nodeName", c.node).String()
+	inner := cache.NewFilteredListWatchFromClient(c.core, "pods", metav1.NamespaceAll,
+		func(o *metav1.ListOptions) { o.FieldSelector = onNode })
+	reporting := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := inner.ListWithContext(ctx, o)
+			return list, c.reported(ctx, err)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			w, err := inner.WatchWithContext(ctx, o)
+			return w, c.reported(ctx, err)
+		},
+	}
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: reporting,
+		ObjectType:    &corev1.Pod{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc: c.podEvent,
+			UpdateFunc: func(before, now any) {
+				// One Pod may have taken another's name between two events.
+				if before.(*corev1.Pod).UID != now.(*corev1.Pod).UID {
+					c.podEvent(before)
+				}
+				c.podEvent(now)
+			},
+			DeleteFunc: c.podEvent,
+		},
+		Indexers: cache.Indexers{byUID: func(obj any) ([]string, error) {
+			return []string{string(obj.(*corev1.Pod).UID)}, nil
+		}},
+		Transform: slim,
+	})
+	return store.(cache.Indexer), controller
+}
+
+func (c *Client) podEvent(obj any) {
+	if d, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = d.Obj
+	}
+	if pod, ok := obj.(*corev1.Pod); ok {
+		c.onPod(pod)
+	}
+}
+
+// reported passes an error on and tells Report the state of the connection.
+func (c *Client) reported(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.report(explain(fmt.Errorf("watching the node's Pods: %w", err)))
+	case c.watch.HasSynced():
+		c.report(nil)
+	default:
+		c.report(errNotSynced)
+	}
+	return err
+}
+
+// RunPods watches the node's Pods until ctx ends. onPod is told of each of
+// them, and each time something about it changes, its end included; synced is
+// called once, when onPod has been told of all that exist. Neither may block.
+// Call RunPods once.
+func (c *Client) RunPods(ctx context.Context, onPod func(*corev1.Pod), synced func()) {
+	c.onPod = onPod
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		select {
+		case <-c.watch.HasSyncedChecker().Done():
+			c.report(nil)
+			synced()
+		case <-ctx.Done():
+		}
+	})
+	c.watch.RunWithContext(ctx)
+}
+
+// Pod returns the Pod with this UID as the watch last saw it, or nil. Only what
+// projection needs is in it. It must not be changed.
+func (c *Client) Pod(uid types.UID) *corev1.Pod {
+	found, err := c.pods.ByIndex(byUID, string(uid))
+	if err != nil || len(found) == 0 { // the index exists, so err is nil
+		return nil
+	}
+	return found[0].(*corev1.Pod)
+}
+
+// slim drops what projection does not need, which is most of a Pod.
+func slim(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	pod.ManagedFields = nil
+	pod.OwnerReferences = nil
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+	s := &pod.Spec
+	pod.Spec = corev1.PodSpec{
+		NodeName:           s.NodeName,
+		ServiceAccountName: s.ServiceAccountName,
+		SecurityContext:    s.SecurityContext,
+		Volumes:            slimVolumes(s.Volumes),
+		InitContainers:     slimContainers(s.InitContainers),
+		Containers:         slimContainers(s.Containers),
+	}
+	for i := range s.EphemeralContainers {
+		c := &s.EphemeralContainers[i]
+		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
+			EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+				Name: c.Name, VolumeMounts: c.VolumeMounts, SecurityContext: c.SecurityContext,
+			},
+		})
+	}
+	return pod, nil
+}
+
+func slimVolumes(volumes []corev1.Volume) []corev1.Volume {
+	var out []corev1.Volume
+	for _, v := range volumes {
+		if v.Projected != nil {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func slimContainers(containers []corev1.Container) []corev1.Container {
+	out := make([]corev1.Container, len(containers))
+	for i := range containers {
+		c := &containers[i]
+		out[i] = corev1.Container{Name: c.Name, VolumeMounts: c.VolumeMounts, SecurityContext: c.SecurityContext}
+	}
+	return out
+}
