@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/token-projector/token-projector/internal/names"
+	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// options are the flags, checked.
+type options struct {
+	kubeconfig string
+	nodeName   string
+	rootDir    string
+	selector   labels.Selector
+	medium     projector.Medium // "": tmpfs where it can be mounted
+	sizeLimit  int64
+	httpAddr   string
+	policy     rotation.Policy
+	qps        float32
+	burst      int
+	logFormat  string
+	verbosity  int
+	version    bool
+
+	selectorText, mediumText, sizeText, spreadText string
+}
+
+// Values of flags.
+const (
+	mediumAuto = "auto"
+	logText    = "text"
+	logJSON    = "json"
+)
+
+func flagSet(o *options) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(names.Daemon, pflag.ContinueOnError)
+	fs.Usage = func() {}
+	fs.SortFlags = false
+	d := rotation.DefaultPolicy()
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "file with the credential of this node, user system:node:<node name> in group system:nodes (required)")
+	fs.StringVar(&o.nodeName, "node-name", "", "node whose Pods are served (default: $NODE_NAME, else the host's name)")
+	fs.StringVar(&o.rootDir, "root-dir", names.DefaultRoot, "directory below which volumes lie, as pods/<pod UID>/volumes/kubernetes.io~projected/<volume>")
+	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods to serve, such as app=web,tier!=db (default: all)")
+	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")
+	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each tmpfs volume, as a quantity of bytes; 0 is half of the machine's memory")
+	fs.StringVar(&o.httpAddr, "http-address", names.DefaultHTTPAddress, "host:port that serves /livez, /readyz and /metrics")
+	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, above 0 and below 1")
+	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
+	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
+	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average")
+	fs.IntVar(&o.burst, "kube-api-burst", 200, "requests to the API server that may be made at once")
+	fs.StringVar(&o.logFormat, "log-format", logText, "text or json, one line an event, on standard error")
+	fs.IntVar(&o.verbosity, "v", 0, "0 logs what an operator wants to know, 1 and more what a developer does")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	return fs
+}
+
+// parse reads the flags, and for those that are not given their environment
+// forms.
+func parse(args []string, env func(string) (string, bool)) (*options, error) {
+	o := &options{}
+	fs := flagSet(o)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	var bad error
+	fs.VisitAll(func(f *pflag.Flag) {
+		if value, ok := env(envName(f.Name)); ok && !f.Changed && bad == nil {
+			if err := f.Value.Set(value); err != nil {
+				bad = fmt.Errorf("invalid value %q in the environment variable %s: %w", value, envName(f.Name), err)
+			}
+		}
+	})
+	if bad != nil || o.version {
+		return o, bad
+	}
+	return o, o.check(env)
+}
+
+// envName is PROJECTORD_ROOT_DIR for root-dir.
+func envName(flag string) string {
+	return names.EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// check turns texts into values and fills in what depends on the machine.
+func (o *options) check(env func(string) (string, bool)) error {
+	if o.kubeconfig == "" {
+		return errors.New("--kubeconfig is required: the file with the credential of this node")
+	}
+	if o.nodeName == "" {
+		o.nodeName, _ = env("NODE_NAME")
+	}
+	if o.nodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--node-name is not given and the host has no name: %w", err)
+		}
+		o.nodeName = strings.ToLower(host)
+	}
+	var err error
+	if o.selector, err = labels.Parse(o.selectorText); err != nil {
+		return fmt.Errorf("invalid --pod-selector %q: %w", o.selectorText, err)
+	}
+	switch m := projector.Medium(o.mediumText); m {
+	case mediumAuto:
+	case projector.MediumTmpfs, projector.MediumDirectory:
+		o.medium = m
+	default:
+		return fmt.Errorf("invalid --volume-medium %q: want auto, tmpfs or directory", o.mediumText)
+	}
+	size, err := resource.ParseQuantity(o.sizeText)
+	if err != nil || size.Value() < 0 {
+		return fmt.Errorf("invalid --volume-size-limit %q: want a quantity of bytes, such as 32Mi", o.sizeText)
+	}
+	o.sizeLimit = size.Value()
+	o.policy.Spread = rotation.Spread(o.spreadText)
+	if err := o.policy.Validate(); err != nil {
+		return err
+	}
+	if o.qps <= 0 || o.burst <= 0 {
+		return errors.New("--kube-api-qps and --kube-api-burst: want more than 0")
+	}
+	if o.logFormat != logText && o.logFormat != logJSON {
+		return fmt.Errorf("invalid --log-format %q: want text or json", o.logFormat)
+	}
+	if o.policy.MaxAge < 10*time.Second {
+		return fmt.Errorf("invalid --rotation-max-age %v: want at least 10s", o.policy.MaxAge)
+	}
+	return nil
+}
+
+// usage is the text of --help.
+func usage() string {
+	return fmt.Sprintf(`%s keeps the projected service-account token volumes of one node's Pods:
+it requests the tokens, writes the volumes, rotates each token before it
+lapses, and removes what is no longer wanted.
+
+Usage:
+  %s --kubeconfig FILE [flags]
+
+Each flag has an environment form, %sROOT_DIR for --root-dir; a flag
+that is given wins. SIGTERM stops it; volumes stay for the next start.
+
+Flags:
+%s`, names.Daemon, names.Daemon, names.EnvPrefix, flagSet(&options{}).FlagUsagesWrapped(100))
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/token-projector/token-projector/internal/health"
+	"github.com/token-projector/token-projector/internal/httpserver"
+	"github.com/token-projector/token-projector/internal/metrics"
+	"github.com/token-projector/token-projector/internal/names"
+	"github.com/token-projector/token-projector/internal/rootlock"
+	"github.com/token-projector/token-projector/kube"
+	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// lockTimeout is how long another process may hold the root directory: long
+// enough for the old one to end in a rolling update.
+const lockTimeout = 30 * time.Second
+
+// serve does the daemon's work until ctx ends. The lock is taken before
+// anything else is touched, and given back last.
+func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
+	logger.Info("starting", "version", version(), "node", o.nodeName, "root_dir", o.rootDir,
+		"rotation_fraction", o.policy.Fraction, "rotation_max_age", o.policy.MaxAge, "rotation_spread", o.policy.Spread)
+	locking, cancel := context.WithTimeout(ctx, lockTimeout)
+	lock, err := rootlock.Acquire(locking, o.rootDir)
+	cancel()
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+
+	conditions := health.NewSet(logger)
+	api := conditions.Add("api-server", "not connected yet")
+	registry := metrics.NewRegistry(version())
+	server, err := httpserver.Listen(o.httpAddr, conditions.Problems, registry)
+	if err != nil {
+		return err
+	}
+	logger.Info("serving HTTP", "address", server.Addr().String())
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error { return project(ctx, o, logger, api.Report, registry) })
+	return group.Wait()
+}
+
+// project connects to the cluster, then keeps the node's volumes until ctx
+// ends.
+func project(ctx context.Context, o *options, logger *slog.Logger, report func(error), registry *prometheus.Registry) error {
+	client, err := kube.Connect(ctx, kube.Options{
+		Kubeconfig: o.kubeconfig, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
+		UserAgent: names.Daemon + "/" + version(), Report: report,
+	})
+	if err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	tokens, err := rotation.NewManager(metrics.NewMinter(registry, client), o.policy)
+	if err != nil {
+		return err
+	}
+	volumes, err := projector.New(projector.Config{
+		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
+		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, Selector: o.selector,
+		KeepOwners: keepOwners(logger),
+	})
+	if err != nil {
+		return err
+	}
+	metrics.RegisterVolumes(registry, volumes, tokens)
+
+	group, ctx := errgroup.WithContext(ctx)
+	synced := make(chan struct{})
+	group.Go(func() error {
+		client.RunPods(ctx, volumes.Enqueue, func() { close(synced) })
+		return nil
+	})
+	group.Go(func() error {
+		select {
+		case <-synced:
+			return volumes.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return group.Wait()
+}
+
+// chooseMedium settles --volume-medium=auto.
+func chooseMedium(o *options, logger *slog.Logger) projector.Medium {
+	if o.medium != "" {
+		return o.medium
+	}
+	if err := projector.TmpfsAvailable(o.rootDir); err != nil {
+		logger.Warn("volumes are plain directories, because a tmpfs can't be mounted; "+
+			"keep the root directory off the disk, or allow mounting", "root_dir", o.rootDir, "reason", err)
+		return projector.MediumDirectory
+	}
+	return projector.MediumTmpfs
+}
+
+// keepOwners says whether files must stay this process's own.
+func keepOwners(logger *slog.Logger) bool {
+	if os.Geteuid() == 0 {
+		return false
+	}
+	logger.Warn("not running as root: files belong to this user, whatever user or fsGroup a Pod asks for", "uid", os.Geteuid())
+	return true
+}
+
+// ignoreEnd turns the error of a wait that ended with the process into none.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
