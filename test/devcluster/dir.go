@@ -1,0 +1,70 @@
+package devcluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// dirPrefix begins the names of the directories of clusters.
+const dirPrefix = "token-projector-devcluster-"
+
+// newDir makes the directory of a cluster and locks it for this process's
+// life. Directories that nobody has locked were left by killed processes, and
+// are removed.
+func newDir() (dir string, unlock func(), err error) {
+	sweep()
+	dir, err = os.MkdirTemp("", dirPrefix)
+	if err != nil {
+		return "", nil, err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return "", nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return dir, func() { _ = f.Close() }, nil
+}
+
+// sweep removes what killed processes left. What can't be removed is left.
+func sweep() {
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range left {
+		f, err := os.Open(dir)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && unmountBelow(dir) == nil {
+			_ = os.RemoveAll(dir)
+		}
+		_ = f.Close()
+	}
+}
+
+// unmountBelow unmounts everything below a directory, the deepest first.
+func unmountBelow(dir string) error {
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(info), "\n")
+	var errs []error
+	for i := len(lines) - 1; i >= 0; i-- {
+		fields := strings.Fields(lines[i])
+		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			errs = append(errs, unix.Unmount(fields[4], unix.MNT_DETACH))
+		}
+	}
+	return errors.Join(errs...)
+}
