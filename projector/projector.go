@@ -86,11 +86,12 @@ type Key struct {
 type Projector struct {
 	cfg    Config
 	medium medium
-	queue  workqueue.TypedRateLimitingInterface[Key]
 
 	mu      sync.Mutex
 	volumes map[Key]*volume
 	stats   Stats
+	early   map[Key]bool                              // keys of events before Run
+	queue   workqueue.TypedRateLimitingInterface[Key] // nil before Run
 }
 
 // New checks the configuration. It starts nothing and touches no file.
@@ -111,25 +112,33 @@ func New(cfg Config) (*Projector, error) {
 	return &Projector{
 		cfg:     cfg,
 		medium:  m,
-		queue:   workqueue.NewTypedRateLimitingQueue(newBackoff()),
 		volumes: map[Key]*volume{},
+		early:   map[Key]bool{},
 	}, nil
 }
 
-// Enqueue has the volumes of a Pod looked at now: those that it declares and
-// those that are known of it. Call it for each event of the Pod. It does not
-// block.
+// Enqueue has the volumes of a Pod looked at as soon as Run works: those that
+// it declares and those that are known of it. Call it for each event of the
+// Pod. It does not block.
 func (p *Projector) Enqueue(pod *corev1.Pod) {
-	for _, v := range payload.Volumes(pod) {
-		p.queue.Add(Key{PodUID: pod.UID, Volume: v.Name})
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, v := range payload.Volumes(pod) {
+		p.addLocked(Key{PodUID: pod.UID, Volume: v.Name})
+	}
 	for key := range p.volumes {
 		if key.PodUID == pod.UID {
-			p.queue.Add(key)
+			p.addLocked(key)
 		}
 	}
+}
+
+func (p *Projector) addLocked(key Key) {
+	if p.queue == nil {
+		p.early[key] = true
+		return
+	}
+	p.queue.Add(key)
 }
 
 // Run works until ctx ends and then waits for what is under way; volumes stay
@@ -141,9 +150,17 @@ func (p *Projector) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.queue = workqueue.NewTypedRateLimitingQueue(newBackoff())
 	for _, key := range leftovers {
+		p.early[key] = true
+	}
+	for key := range p.early {
 		p.queue.Add(key)
 	}
+	p.early = nil
+	p.mu.Unlock()
+
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
@@ -167,7 +184,11 @@ func (p *Projector) work(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false // a queue that is shut still hands out what is in it
 	}
-	again, err := p.reconcileSafely(ctx, key)
+	var again time.Time
+	err := contain(func() (err error) {
+		again, err = p.reconcile(ctx, key)
+		return err
+	})
 	if ctx.Err() != nil {
 		return true // what failed because of the end is no failure
 	}
@@ -183,13 +204,13 @@ func (p *Projector) work(ctx context.Context) bool {
 	return true
 }
 
-// reconcileSafely keeps a panic in the volume whose pass it is.
-func (p *Projector) reconcileSafely(ctx context.Context, key Key) (again time.Time, err error) {
+// contain keeps a panic in the volume whose pass it is: it becomes an error.
+func contain(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			// Not %v: what was panicked with might hold a token.
 			err = fmt.Errorf("panic of type %T while working on the volume; please report it", r)
 		}
 	}()
-	return p.reconcile(ctx, key)
+	return f()
 }

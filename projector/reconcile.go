@@ -144,7 +144,12 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 	)
 	for _, spec := range needs.Tokens {
 		wg.Go(func() {
-			grant, d, err := p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
+			var grant rotation.Grant
+			var d time.Time
+			err := contain(func() (err error) {
+				grant, d, err = p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
+				return err
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			if grant.Token.IsZero() {
@@ -163,7 +168,11 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 	}
 	for _, name := range needs.ConfigMaps {
 		wg.Go(func() {
-			cm, err := p.cfg.Cluster.ConfigMap(ctx, pod.Namespace, name)
+			var cm *corev1.ConfigMap
+			err := contain(func() (err error) {
+				cm, err = p.cfg.Cluster.ConfigMap(ctx, pod.Namespace, name)
+				return err
+			})
 			mu.Lock()
 			defer mu.Unlock()
 			in.ConfigMaps[name] = payload.Fetched[*corev1.ConfigMap]{Value: cm, Err: err}

@@ -1,20 +1,16 @@
-package rotation
+package rotation_test
 
 import (
-	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
+
+	. "github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
 
-// jwt makes an unsigned token with these claims.
-func jwt(claims string) string {
-	enc := base64.RawURLEncoding.EncodeToString
-	return enc([]byte(`{"alg":"none"}`)) + "." + enc([]byte(claims)) + "." + enc([]byte("signature"))
-}
-
 func TestParseClaims(t *testing.T) {
-	c, err := ParseClaims(jwt(`{
+	c, err := ParseClaims(rotationtest.JWT(`{
 		"iss": "https://issuer", "sub": "system:serviceaccount:ns:sa", "jti": "id-1", "aud": ["a", "b"],
 		"iat": 1800000000, "nbf": 1800000000, "exp": 1831536000,
 		"kubernetes.io": {
@@ -51,7 +47,7 @@ func TestParseClaimsOddForms(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := ParseClaims(jwt(tt.claims))
+			c, err := ParseClaims(rotationtest.JWT(tt.claims))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,9 +61,9 @@ func TestParseClaimsOddForms(t *testing.T) {
 func FuzzParseClaims(f *testing.F) {
 	f.Add("")
 	f.Add("a.b.c")
-	f.Add(jwt(`{"iat": 1e308, "exp": -1}`))
-	f.Add(jwt(`{"aud": {"secretvalue": 1}}`))
-	f.Add(jwt(`{"iat": "secretvalue"}`))
+	f.Add(rotationtest.JWT(`{"iat": 1e308, "exp": -1}`))
+	f.Add(rotationtest.JWT(`{"aud": {"secretvalue": 1}}`))
+	f.Add(rotationtest.JWT(`{"iat": "secretvalue"}`))
 	f.Fuzz(func(t *testing.T, token string) {
 		_, err := ParseClaims(token)
 		if err == nil {
@@ -106,7 +102,7 @@ func TestNewGrant(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			g, err := NewGrant(NewToken(jwt(tt.claims)), tt.expiration, time.Now())
+			g, err := NewGrant(NewToken(rotationtest.JWT(tt.claims)), tt.expiration, time.Now())
 			if (err != nil) != (tt.want == 0) {
 				t.Fatalf("error %v, want lifetime %v", err, tt.want)
 			}

@@ -1,4 +1,4 @@
-package rotation
+package rotation_test
 
 import (
 	"context"
@@ -8,59 +8,19 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	. "github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
-
-// fakeMinter answers as the API server would, on the bubble's clock.
-type fakeMinter struct {
-	mu       sync.Mutex
-	calls    int
-	err      error
-	lifetime time.Duration
-	delay    time.Duration
-	podUID   string // what the token says, if it is not what was asked for
-}
-
-func (f *fakeMinter) Mint(ctx context.Context, r Request) (Token, time.Time, error) {
-	f.mu.Lock()
-	f.calls++
-	n, err, lifetime, delay, uid := f.calls, f.err, f.lifetime, f.delay, f.podUID
-	f.mu.Unlock()
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		return Token{}, time.Time{}, ctx.Err()
-	}
-	if err != nil {
-		return Token{}, time.Time{}, err
-	}
-	if uid == "" {
-		uid = r.Pod.UID
-	}
-	expires := time.Now().Add(lifetime)
-	return NewToken(jwt(fmt.Sprintf(`{"iat": %d, "exp": %d, "jti": "%d", "kubernetes.io": {"pod": {"uid": %q}}}`,
-		time.Now().Unix(), expires.Unix(), n, uid))), expires, nil
-}
-
-func (f *fakeMinter) set(change func(*fakeMinter)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	change(f)
-}
-
-func (f *fakeMinter) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.calls
-}
 
 var (
 	testRequest = Request{Namespace: "ns", ServiceAccount: "sa", Pod: ObjectRef{Name: "p", UID: "u"}, Lifetime: time.Hour}
 	errMint     = errors.New("the server is away")
 )
 
-func newTestManager(t *testing.T) (*Manager, *fakeMinter) {
+func newTestManager(t *testing.T) (*Manager, *rotationtest.Minter) {
 	t.Helper()
-	f := &fakeMinter{lifetime: time.Hour, delay: time.Millisecond}
+	f := &rotationtest.Minter{}
 	m, err := NewManager(f, DefaultPolicy())
 	if err != nil {
 		t.Fatal(err)
@@ -76,12 +36,12 @@ func TestGetMintsOnceAndAgainWhenDue(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Until(due) - time.Nanosecond)
-		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID != first.Claims.ID || f.count() != 1 {
-			t.Fatalf("just before it is due: token %s after %d mints, %v", g.Claims.ID, f.count(), err)
+		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID != first.Claims.ID || f.Calls() != 1 {
+			t.Fatalf("just before it is due: token %s after %d mints, %v", g.Claims.ID, f.Calls(), err)
 		}
 		time.Sleep(time.Nanosecond)
-		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID == first.Claims.ID || f.count() != 2 {
-			t.Fatalf("when it is due: token %s after %d mints, %v", g.Claims.ID, f.count(), err)
+		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Claims.ID == first.Claims.ID || f.Calls() != 2 {
+			t.Fatalf("when it is due: token %s after %d mints, %v", g.Claims.ID, f.Calls(), err)
 		}
 	})
 }
@@ -91,7 +51,7 @@ func TestGetIsSingleFlight(t *testing.T) {
 		t.Run(fmt.Sprint(mintErr), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m, f := newTestManager(t)
-				f.set(func(f *fakeMinter) { f.err, f.delay = mintErr, time.Second })
+				f.Behave(rotationtest.Behaviour{Err: mintErr, Delay: time.Second})
 				var wg sync.WaitGroup
 				for range 100 {
 					wg.Go(func() {
@@ -101,8 +61,8 @@ func TestGetIsSingleFlight(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if f.count() != 1 {
-					t.Errorf("%d mints for 100 callers, want 1", f.count())
+				if f.Calls() != 1 {
+					t.Errorf("%d mints for 100 callers, want 1", f.Calls())
 				}
 			})
 		})
@@ -116,7 +76,7 @@ func TestGetServesTheOldTokenWhileItIsValid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.set(func(f *fakeMinter) { f.err = errMint })
+		f.Behave(rotationtest.Behaviour{Err: errMint})
 		time.Sleep(time.Until(due))
 		g, _, err := m.Get(t.Context(), testRequest)
 		if !errors.Is(err, errMint) || g.Claims.ID != first.Claims.ID {
@@ -127,7 +87,7 @@ func TestGetServesTheOldTokenWhileItIsValid(t *testing.T) {
 		if !errors.Is(err, errMint) || !g.Token.IsZero() {
 			t.Fatalf("expired and the server away: token %q, error %v; want no token", g.Claims.ID, err)
 		}
-		f.set(func(f *fakeMinter) { f.err = nil })
+		f.Behave(rotationtest.Behaviour{})
 		if g, _, err := m.Get(t.Context(), testRequest); err != nil || g.Token.IsZero() {
 			t.Fatalf("the server is back: %v", err)
 		}
@@ -137,7 +97,7 @@ func TestGetServesTheOldTokenWhileItIsValid(t *testing.T) {
 func TestGetReturnsWhenItsCallerGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := newTestManager(t)
-		f.set(func(f *fakeMinter) { f.delay = time.Minute })
+		f.Behave(rotationtest.Behaviour{Delay: time.Minute})
 		leader, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -155,8 +115,8 @@ func TestGetReturnsWhenItsCallerGivesUp(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if f.count() != 2 {
-			t.Errorf("%d mints, want 2", f.count())
+		if f.Calls() != 2 {
+			t.Errorf("%d mints, want 2", f.Calls())
 		}
 	})
 }
@@ -164,7 +124,7 @@ func TestGetReturnsWhenItsCallerGivesUp(t *testing.T) {
 func TestForgetPodDropsAMintUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := newTestManager(t)
-		f.set(func(f *fakeMinter) { f.delay = time.Minute })
+		f.Behave(rotationtest.Behaviour{Delay: time.Minute})
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _, _ = m.Get(t.Context(), testRequest) })
 		synctest.Wait()
@@ -179,7 +139,7 @@ func TestForgetPodDropsAMintUnderWay(t *testing.T) {
 func TestGetRefusesAnAnswerForAnotherPod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := newTestManager(t)
-		f.set(func(f *fakeMinter) { f.podUID = "another" })
+		f.Behave(rotationtest.Behaviour{PodUID: "another"})
 		if g, _, err := m.Get(t.Context(), testRequest); err == nil || !g.Token.IsZero() {
 			t.Errorf("took the token of another Pod: %v", err)
 		}
@@ -219,8 +179,8 @@ func TestAdopt(t *testing.T) {
 					t.Fatalf("deadline %v, %v", got.Deadline(), err)
 				}
 				// Within its phase it may be due already; then it is minted once.
-				if want := map[bool]int{true: 0, false: 1}[got.Claims.ID == "old"]; f.count() != want {
-					t.Errorf("%d mints for an adopted token, due %v", f.count(), due)
+				if want := map[bool]int{true: 0, false: 1}[got.Claims.ID == "old"]; f.Calls() != want {
+					t.Errorf("%d mints for an adopted token, due %v", f.Calls(), due)
 				}
 			})
 		})

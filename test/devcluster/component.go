@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/token-projector/token-projector/test/proc"
 )
 
 // Component is one program of the control plane. Its methods may be called
@@ -20,7 +22,7 @@ type Component struct {
 	ready  func(context.Context) error // nil: it is ready once it runs
 
 	mu   sync.Mutex
-	proc *process
+	proc *proc.Process
 }
 
 // readyTimeout is how long a component may take to serve.
@@ -34,20 +36,20 @@ func (c *Component) Start(ctx context.Context) error {
 	if c.proc != nil {
 		return fmt.Errorf("%s runs already", c.name)
 	}
-	proc, err := startProcess(c.name, c.binary, c.args, c.log)
+	running, err := proc.Start(c.name, c.binary, c.args, c.log)
 	if err != nil {
 		return err
 	}
-	c.proc = proc
-	if err := c.waitReady(ctx, proc); err != nil {
-		proc.kill()
+	c.proc = running
+	if err := c.waitReady(ctx, running); err != nil {
+		running.Kill()
 		c.proc = nil
 		return err
 	}
 	return nil
 }
 
-func (c *Component) waitReady(ctx context.Context, proc *process) error {
+func (c *Component) waitReady(ctx context.Context, running *proc.Process) error {
 	if c.ready == nil {
 		return nil
 	}
@@ -61,22 +63,22 @@ func (c *Component) waitReady(ctx context.Context, proc *process) error {
 			return nil
 		}
 		select {
-		case <-proc.done:
-			return proc.ended()
+		case <-running.Done():
+			return running.Ended()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w\n%s", c.name, err, tail(c.log, 15))
+			return fmt.Errorf("%s is not ready: %w\n%s", c.name, err, proc.Tail(c.log, 15))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 // Stop ends the program in an orderly way. It does nothing if it does not run.
-func (c *Component) Stop() { c.end((*process).stop) }
+func (c *Component) Stop() { c.end((*proc.Process).Stop) }
 
 // Kill ends the program at once, as a crash would.
-func (c *Component) Kill() { c.end((*process).kill) }
+func (c *Component) Kill() { c.end((*proc.Process).Kill) }
 
-func (c *Component) end(how func(*process)) {
+func (c *Component) end(how func(*proc.Process)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.proc != nil {
@@ -104,7 +106,7 @@ func (c *Component) signal(s syscall.Signal) error {
 	if c.proc == nil {
 		return errors.New(c.name + " does not run")
 	}
-	return c.proc.signal(s)
+	return c.proc.Signal(s)
 }
 
 // Log is the path of the file with the program's output.

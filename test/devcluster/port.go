@@ -42,4 +42,3 @@ func reservePort() (*port, error) {
 func (p *port) url() string { return fmt.Sprintf("https://127.0.0.1:%d", p.number) }
 
 func (p *port) release() { _ = p.socket.Close() }
-

@@ -1,4 +1,6 @@
-package devcluster
+// Package proc runs the programs of a test or a demonstration: the kernel ends
+// each with the process that started it, however that ends.
+package proc
 
 import (
 	"errors"
@@ -11,9 +13,9 @@ import (
 	"time"
 )
 
-// process is a running program. The kernel kills it when this process ends,
-// however it ends.
-type process struct {
+// Process is a running program. Make it with Start. Its methods may be called
+// concurrently.
+type Process struct {
 	name    string
 	logPath string
 	os      *os.Process
@@ -21,13 +23,13 @@ type process struct {
 	state   error         // how it ended; read it after done
 }
 
-// startProcess starts a program whose output is appended to logPath.
-func startProcess(name, path string, args []string, logPath string) (*process, error) {
+// Start starts a program whose output is appended to logPath.
+func Start(name, path string, args []string, logPath string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0600)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, logPath: logPath, done: make(chan struct{})}
+	p := &Process{name: name, logPath: logPath, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		// The parent-death signal comes when the thread that started the
@@ -59,36 +61,42 @@ func startProcess(name, path string, args []string, logPath string) (*process, e
 // stopTimeout is how long a program may take to end when it is asked to.
 const stopTimeout = 5 * time.Second
 
-// stop asks the program to end, and kills it if it does not.
-func (p *process) stop() {
+// Stop asks the program to end, and kills it if it does not.
+func (p *Process) Stop() {
 	_ = p.os.Signal(syscall.SIGCONT) // it may be frozen
 	_ = p.os.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeout):
-		p.kill()
+		p.Kill()
 	}
 }
 
-func (p *process) kill() {
+// Kill ends the program at once, as a crash would.
+func (p *Process) Kill() {
 	_ = p.os.Kill()
 	<-p.done
 }
 
-func (p *process) signal(s syscall.Signal) error {
+// Signal sends a signal to the program.
+func (p *Process) Signal(s syscall.Signal) error {
 	if err := p.os.Signal(s); err != nil {
 		return fmt.Errorf("signalling %s: %w", p.name, err)
 	}
 	return nil
 }
 
-// ended says how the program ended, with the end of its log.
-func (p *process) ended() error {
-	return fmt.Errorf("%s ended: %w\n%s", p.name, errors.Join(p.state), tail(p.logPath, 15))
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Ended says how the program ended, with the end of its log. Call it when Done
+// is closed.
+func (p *Process) Ended() error {
+	return fmt.Errorf("%s ended: %w\n%s", p.name, errors.Join(p.state), Tail(p.logPath, 15))
 }
 
-// tail is the last lines of a file.
-func tail(path string, lines int) string {
+// Tail is the last lines of a file.
+func Tail(path string, lines int) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()

@@ -1,0 +1,173 @@
+// Package archtest holds tests of the module's shape: which package may import
+// which. It has no code of its own.
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/token-projector/token-projector/"
+
+// why is every import outside the standard library that a package may make,
+// with the reason. A new import is a new line here, or a mistake. Imports point
+// one way: cmd -> kube, internal -> projector -> rotation, atomicdir, payload.
+var why = map[string]map[string]string{
+	"cmd/projectord": {
+		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers and who serves",
+		"github.com/spf13/pflag":                         "flags",
+		"golang.org/x/sync/errgroup":                     "ends all parts when one ends",
+		"k8s.io/apimachinery/pkg/api/resource":           "quantities in flags",
+		"k8s.io/apimachinery/pkg/labels":                 "selectors in flags",
+		"k8s.io/klog/v2":                                 "sends client-go's logs where ours go",
+		module + "internal/health":                       "wiring",
+		module + "internal/httpserver":                   "wiring",
+		module + "internal/metrics":                      "wiring",
+		module + "internal/names":                        "names",
+		module + "internal/rootlock":                     "wiring",
+		module + "kube":                                  "wiring",
+		module + "projector":                             "wiring",
+		module + "rotation":                              "wiring",
+	},
+	"internal/archtest": {},
+	"internal/health":   {},
+	"internal/httpserver": {
+		"github.com/prometheus/client_golang/prometheus":          "what is served",
+		"github.com/prometheus/client_golang/prometheus/promhttp": "serves it",
+	},
+	"internal/metrics": {
+		"github.com/prometheus/client_golang/prometheus":            "metrics",
+		"github.com/prometheus/client_golang/prometheus/collectors": "metrics of any process",
+		module + "internal/names":                                   "names",
+		module + "projector":                                        "measures it",
+		module + "rotation":                                         "measures it",
+	},
+	"internal/mount":    {"golang.org/x/sys/unix": "mount(2), statx(2)"},
+	"internal/names":    {},
+	"internal/rootlock": {"golang.org/x/sys/unix": "flock(2)"},
+	"kube": {
+		"k8s.io/api/authentication/v1":               "TokenRequest, SelfSubjectReview",
+		"k8s.io/api/core/v1":                         "Pods, ConfigMaps",
+		"k8s.io/apimachinery/pkg/api/errors":         "what the API server says",
+		"k8s.io/apimachinery/pkg/apis/meta/v1":       "list options",
+		"k8s.io/apimachinery/pkg/fields":             "field selectors",
+		"k8s.io/apimachinery/pkg/runtime":            "the scheme",
+		"k8s.io/apimachinery/pkg/runtime/schema":     "the scheme",
+		"k8s.io/apimachinery/pkg/runtime/serializer": "the scheme",
+		"k8s.io/apimachinery/pkg/types":              "UIDs",
+		"k8s.io/apimachinery/pkg/watch":              "the watch's type",
+		"k8s.io/client-go/rest":                      "requests",
+		"k8s.io/client-go/tools/cache":               "the Pod watch",
+		"k8s.io/client-go/tools/clientcmd":           "kubeconfigs",
+		module + "projector":                         "implements its Cluster",
+		module + "rotation":                          "implements its Minter",
+	},
+	"projector": {
+		"k8s.io/api/core/v1":             "Pods",
+		"k8s.io/apimachinery/pkg/labels": "Pod selector",
+		"k8s.io/apimachinery/pkg/types":  "UIDs",
+		"k8s.io/client-go/util/workqueue": "the queue of keys; the one part of client-go that makes no request " +
+			"(docs/decisions/0001-the-house.md)",
+		module + "internal/mount":      "tmpfs volumes",
+		module + "projector/atomicdir": "writes volumes",
+		module + "projector/payload":   "builds their files",
+		module + "rotation":            "tokens",
+	},
+	"projector/atomicdir": {"golang.org/x/sys/unix": "openat2(2) and what is relative to a descriptor"},
+	"projector/payload": {
+		"k8s.io/api/core/v1":                 "Pods and their sources",
+		"k8s.io/apimachinery/pkg/api/errors": "tells an absent object from other failures",
+		module + "projector/atomicdir":       "what it builds",
+		module + "rotation":                  "the tokens that it builds from",
+	},
+	"rotation":              {},
+	"rotation/rotationtest": {module + "rotation": "fakes its Minter"},
+}
+
+// never is what a package must not depend on, however indirectly.
+var never = map[string]struct {
+	prefix string
+	except []string
+}{
+	"projector":             {prefix: "k8s.io/client-go", except: []string{"k8s.io/client-go/util/workqueue"}},
+	"projector/payload":     {prefix: "k8s.io/client-go"},
+	"projector/atomicdir":   {prefix: "k8s.io"},
+	"rotation":              {prefix: "k8s.io"},
+	"rotation/rotationtest": {prefix: "k8s.io"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
+	cmd.Dir = "../.."
+	cmd.Env = append(cmd.Environ(), "GOOS=linux")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var packages []goPackage
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// inStd says whether an import is of the standard library: its first element
+// has no dot.
+func inStd(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		seen[name] = true
+		reasons, listed := why[name]
+		if !listed {
+			t.Errorf("package %s is not in the table: add it, with a reason for each import", name)
+			continue
+		}
+		for _, path := range p.Imports {
+			if !inStd(path) && reasons[path] == "" {
+				t.Errorf("package %s imports %s, for which the table has no reason", name, path)
+			}
+		}
+		for path := range reasons {
+			if !slices.Contains(p.Imports, path) {
+				t.Errorf("package %s no longer imports %s: take it out of the table", name, path)
+			}
+		}
+		ban, banned := never[name]
+		for _, path := range p.Deps {
+			if banned && strings.HasPrefix(path, ban.prefix) && !slices.Contains(ban.except, path) {
+				t.Errorf("package %s depends on %s, but must not on anything of %s", name, path, ban.prefix)
+			}
+		}
+	}
+	for name := range why {
+		if !seen[name] {
+			t.Errorf("the table lists package %s, which does not exist", name)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+// Command demo shows projectord's main job on a real control plane, from start
+// to finish, and checks it: it fails if a token is not what it should be, is
+// not rotated in time, or stays when its Pod is gone.
+//
+// Environment: DEMO_KEEP=1 leaves everything running until it is interrupted.
+// DEMO_KUBECONFIG and NODE_NAME use another cluster, with a kubeconfig that may
+// impersonate the node.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil:
+	case interrupted:
+		fmt.Println("DEMO INTERRUPTED")
+		os.Exit(130)
+	default:
+		fmt.Printf("DEMO FAILED: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	d := &demo{keep: os.Getenv("DEMO_KEEP") != ""}
+	defer func() {
+		if cleanupErr := d.close(); err == nil {
+			err = cleanupErr
+		}
+	}()
+	for i, step := range []struct {
+		title string
+		do    func(context.Context) error
+	}{
+		{"build the programs", d.build},
+		{"start a control plane", d.startCluster},
+		{"create three Pods", d.createPods},
+		{"start projectord as the node", d.startDaemon},
+		{"look at the volumes", d.showVolumes},
+		{"watch the tokens rotate", d.watchRotations},
+		{"delete a Pod", d.deletePod},
+		{"check", d.check},
+	} {
+		if i > 0 || d.keep {
+			fmt.Println()
+		}
+		fmt.Printf("[%d/8] %s\n", i+1, step.title)
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+	}
+	if d.keep {
+		d.leaveRunning(ctx)
+	}
+	report := d.referee.Report()
+	fmt.Printf("DEMO OK pods=3 tokens=%d rotations=%d lapsed=%d\n", report.Tokens, report.Rotations, report.Lapsed)
+	return nil
+}
