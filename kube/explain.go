@@ -31,6 +31,7 @@ func explain(err error) error {
 		badHost   x509.HostnameError
 		badCert   x509.CertificateInvalidError
 		dns       *net.DNSError
+		timeout   net.Error
 	)
 	advice := ""
 	switch {
@@ -50,7 +51,7 @@ func explain(err error) error {
 		advice = "nothing listens at the API server's address"
 	case errors.As(err, &dns):
 		advice = "the API server's name can't be resolved"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		advice = "the API server did not answer in time"
 	default:
 		return err

@@ -160,3 +160,10 @@ func (d *Daemon) WaitReady(ctx context.Context) error {
 		}
 	}
 }
+
+// Term asks the program to end, as an operator does. It is an error if it does
+// not end in time, or not with exit code 0.
+func (d *Daemon) Term() error {
+	d.Stop()
+	return d.Exit()
+}

@@ -1,14 +1,12 @@
 package devcluster
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/token-projector/token-projector/test/isolate"
 )
 
 // dirPrefix begins the names of the directories of clusters.
@@ -45,26 +43,9 @@ func sweep() {
 		if err != nil {
 			continue
 		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && unmountBelow(dir) == nil {
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && isolate.UnmountBelow(dir) == nil {
 			_ = os.RemoveAll(dir)
 		}
 		_ = f.Close()
 	}
-}
-
-// unmountBelow unmounts everything below a directory, the deepest first.
-func unmountBelow(dir string) error {
-	info, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	lines := strings.Split(string(info), "\n")
-	var errs []error
-	for i := len(lines) - 1; i >= 0; i-- {
-		fields := strings.Fields(lines[i])
-		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
-			errs = append(errs, unix.Unmount(fields[4], unix.MNT_DETACH))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -89,6 +89,12 @@ func (p *Process) Signal(s syscall.Signal) error {
 // Done is closed when the program has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Exit waits for the program's end and returns nil if its exit code was 0.
+func (p *Process) Exit() error {
+	<-p.done
+	return p.state
+}
+
 // Ended says how the program ended, with the end of its log. Call it when Done
 // is closed.
 func (p *Process) Ended() error {

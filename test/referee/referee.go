@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -45,6 +46,8 @@ type Change struct {
 type Report struct {
 	Readings, Tokens, Rotations   int
 	Lapsed, WrongIdentity, Broken int
+	// RotationsOf counts by path.
+	RotationsOf map[string]int
 	// Problems says what was wrong, each thing once.
 	Problems []string
 }
@@ -70,7 +73,10 @@ type watched struct {
 // New returns a referee that reads each file once an interval and tells
 // onChange of each new token.
 func New(client kubernetes.Interface, interval time.Duration, onChange func(Change)) *Referee {
-	return &Referee{client: client, interval: interval, onChange: onChange, files: map[string]*watched{}}
+	return &Referee{
+		client: client, interval: interval, onChange: onChange, files: map[string]*watched{},
+		report: Report{RotationsOf: map[string]int{}},
+	}
 }
 
 // Watch adds a file, which may not exist yet. From its first token on it must
@@ -94,6 +100,7 @@ func (r *Referee) Report() Report {
 	defer r.mu.Unlock()
 	report := r.report
 	report.Problems = slices.Clone(report.Problems)
+	report.RotationsOf = maps.Clone(report.RotationsOf)
 	return report
 }
 
@@ -154,7 +161,7 @@ func (r *Referee) change(ctx context.Context, f *watched, text string, claims ro
 	r.count(func(c *Report) *int { return &c.Tokens }, f, "")
 	if !change.First {
 		change.PreviousAge = time.Since(f.claims.IssuedAt)
-		r.count(func(c *Report) *int { return &c.Rotations }, f, "")
+		r.count(func(c *Report) *int { c.RotationsOf[f.Path]++; return &c.Rotations }, f, "")
 	}
 	f.text, f.claims = text, claims
 	if err := Review(ctx, r.client, f.File, text); err != nil && ctx.Err() == nil {

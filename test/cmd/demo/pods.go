@@ -32,7 +32,6 @@ const (
 type pod struct {
 	*corev1.Pod
 	files   []referee.File
-	texts   map[string]string // path -> a token that was read from it
 	deleted bool
 }
 
@@ -111,7 +110,7 @@ func (d *demo) podSpec(name string) *corev1.Pod {
 // expect derives from a Pod, as the API server returned it, which token files
 // it should have.
 func (d *demo) expect(created *corev1.Pod) *pod {
-	p := &pod{Pod: created, texts: map[string]string{}}
+	p := &pod{Pod: created}
 	for _, v := range created.Spec.Volumes {
 		if v.Projected == nil {
 			continue
