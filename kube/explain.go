@@ -33,7 +33,7 @@ func explain(err error) error {
 		dns       *net.DNSError
 		timeout   net.Error
 	)
-	advice := ""
+	var advice string
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		advice = "the kubeconfig, or a file that it names, does not exist (waiting for it)"

@@ -90,12 +90,11 @@ func (p *Projector) note(key Key, err error) {
 	if err != nil {
 		p.stats.Failed++
 	}
-	v, ok := p.volumes[key]
-	if !ok && err == nil {
+	if _, ok := p.volumes[key]; !ok && err == nil {
 		p.mu.Unlock()
 		return // it was removed
 	}
-	v = p.entryLocked(key)
+	v := p.entryLocked(key)
 	v.problem = ""
 	if err != nil {
 		v.problem = err.Error()

@@ -73,7 +73,7 @@ func TestRemovesOnlyWhatIsConfirmedGone(t *testing.T) {
 }
 
 func TestLostAndFoundPodGoesOn(t *testing.T) {
-	test(t, func(t *testing.T, h *harness) {
+	test(t, func(_ *testing.T, h *harness) {
 		pod := newPod("u")
 		h.apply(pod)
 		h.loseSight(pod)
@@ -275,7 +275,7 @@ func TestAdoptsNoForgedToken(t *testing.T) {
 }
 
 func TestRemovesLeftoversOfGonePods(t *testing.T) {
-	test(t, func(t *testing.T, h *harness) {
+	test(t, func(_ *testing.T, h *harness) {
 		h.apply(newPod("gone"))
 		h.apply(newPod("there"))
 		h.stop()

@@ -4,6 +4,7 @@ package httpserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -83,6 +84,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.server.Shutdown(stopping) != nil {
 		_ = s.server.Close() // some request did not end in time
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving HTTP: %w", err)
+	}
 	return nil
 }

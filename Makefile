@@ -1,0 +1,66 @@
+# Everything here needs Go, git and make; `make test` uses a C compiler for the
+# race detector where there is one.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# -race where cgo works: the Go command turns cgo off without a C compiler.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+TESTFLAGS ?=
+# Packages that a consumer on any system may import.
+PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/...
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## run the main job on a real control plane and check it (root or not)
+	@cd test && go run ./cmd/demo
+
+.PHONY: test
+test: controlplane ## run all tests, against a real kube-apiserver where it matters
+	go test $(RACE) $(TESTFLAGS) ./...
+	cd test && go test $(RACE) $(TESTFLAGS) -timeout 5m -parallel 16 ./...
+
+.PHONY: build
+build: ## build bin/projectord
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: bench
+bench: ## print the comparison tables, each figure on a RESULT line
+	cd test && go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation
+	go test -run '^$$' -fuzz FuzzCleanPath -fuzztime $(FUZZTIME) ./projector/atomicdir
+
+.PHONY: lint
+lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for other systems
+	bin/golangci-lint run ./...
+	cd test && ../bin/golangci-lint run --config ../.golangci.yml ./...
+	@for m in . test tools; do (cd $$m && go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run 'go mod tidy' there"; exit 1; }; done
+	@for os in darwin windows; do for arch in amd64 arm64; do GOOS=$$os GOARCH=$$arch go build $(PORTABLE); done; done
+	GOARCH=arm64 go build ./...
+
+.PHONY: generate
+generate: ## rewrite what is generated: docs/flags.md
+	go test ./cmd/projectord -run TestFlagsAreDocumented -update
+
+.PHONY: controlplane
+controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache, once
+	@cd test && go run ./cmd/devcluster build
+
+.PHONY: bump-kube
+bump-kube: ## change the Kubernetes version: make bump-kube VERSION=1.37.2
+	test/bump-kube.sh $(VERSION)
+
+.PHONY: clean
+clean: ## remove what was built here; the control plane stays in the user's cache
+	rm -rf bin
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

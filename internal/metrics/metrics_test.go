@@ -1,0 +1,107 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/rotation/rotationtest"
+)
+
+type noCluster struct{}
+
+func (noCluster) Pod(types.UID) *corev1.Pod { return nil }
+func (noCluster) ConfigMap(context.Context, string, string) (*corev1.ConfigMap, error) {
+	return nil, errors.New("none")
+}
+func (noCluster) ConfirmGone(context.Context, projector.PodRef) (bool, error) { return false, nil }
+
+func TestMetrics(t *testing.T) {
+	registry := NewRegistry("v1.2.3")
+	fake := &rotationtest.Minter{}
+	minter := NewMinter(registry, fake)
+	tokens, err := rotation.NewManager(minter, rotation.DefaultPolicy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := projector.New(projector.Config{Root: "/r", Cluster: noCluster{}, Tokens: tokens, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	RegisterVolumes(registry, p, tokens)
+
+	r := rotation.Request{Namespace: "ns", ServiceAccount: "sa", Pod: rotation.ObjectRef{UID: "u"}, Lifetime: time.Hour}
+	grant, _, err := tokens.Get(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.Behave(rotationtest.Behaviour{Err: errors.New("away")})
+	r.Audience = "other"
+	if _, _, err := tokens.Get(t.Context(), r); err == nil {
+		t.Fatal("a failing minter gave a token")
+	}
+
+	want := `
+		# HELP projectord_volumes Volumes by phase.
+		# TYPE projectord_volumes gauge
+		projectord_volumes{phase="Degraded"} 0
+		projectord_volumes{phase="Pending"} 0
+		projectord_volumes{phase="Ready"} 0
+	`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "projectord_volumes"); err != nil {
+		t.Error(err)
+	}
+	values := map[string]float64{}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += "/" + l.GetValue()
+			}
+			values[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	for name, want := range map[string]float64{
+		"projectord_token_request_duration_seconds/success":    1,
+		"projectord_token_request_duration_seconds/error":      1,
+		"projectord_earliest_token_deadline_timestamp_seconds": float64(grant.Deadline().Unix()),
+		"projectord_publications_total":                        0,
+	} {
+		if got, ok := values[name]; !ok || got != want {
+			t.Errorf("%s is %v, there %v; want %v", name, got, ok, want)
+		}
+	}
+
+	problems, err := testutil.GatherAndLint(onlyOurs{registry})
+	if err != nil || len(problems) > 0 {
+		t.Errorf("names or help texts are not by convention: %v, %v", problems, err)
+	}
+}
+
+// onlyOurs leaves out the Go runtime's metrics, whose names are not ours.
+type onlyOurs struct{ prometheus.Gatherer }
+
+func (o onlyOurs) Gather() (families []*dto.MetricFamily, err error) {
+	all, err := o.Gatherer.Gather()
+	for _, f := range all {
+		if strings.HasPrefix(f.GetName(), "projectord_") {
+			families = append(families, f)
+		}
+	}
+	return families, err
+}
