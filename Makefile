@@ -18,7 +18,8 @@ help: ## show this list
 
 .PHONY: demo
 demo: ## run the main job on a real control plane and check it (root or not)
-	@cd test && go run ./cmd/demo
+	@echo "Compiling the demo; the first time this fetches modules, which takes a minute or two."
+	@cd test && go build -o ../bin/demo ./cmd/demo && exec ../bin/demo
 
 .PHONY: test
 test: controlplane ## run all tests, against a real kube-apiserver where it matters

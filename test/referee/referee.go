@@ -66,6 +66,7 @@ type Referee struct {
 
 type watched struct {
 	File
+	seen   bool // a first token
 	text   string
 	claims rotation.Claims
 }
@@ -133,7 +134,7 @@ func (r *Referee) current() []*watched {
 // read looks at one file. Only Run's goroutine uses a watched's token.
 func (r *Referee) read(ctx context.Context, f *watched) {
 	content, err := os.ReadFile(f.Path)
-	if errors.Is(err, fs.ErrNotExist) && f.text == "" {
+	if errors.Is(err, fs.ErrNotExist) && !f.seen {
 		return
 	}
 	if err != nil {
@@ -142,7 +143,7 @@ func (r *Referee) read(ctx context.Context, f *watched) {
 	}
 	r.count(func(c *Report) *int { return &c.Readings }, f, "")
 	text := string(content)
-	if text != f.text {
+	if text != f.text || !f.seen {
 		claims, err := rotation.ParseClaims(text)
 		if err != nil {
 			r.count(func(c *Report) *int { return &c.Broken }, f, "is no whole token: "+err.Error())
@@ -157,13 +158,13 @@ func (r *Referee) read(ctx context.Context, f *watched) {
 
 // change takes note of a new token and asks the API server whose it is.
 func (r *Referee) change(ctx context.Context, f *watched, text string, claims rotation.Claims) {
-	change := Change{File: f.File, First: f.text == "", Claims: claims}
+	change := Change{File: f.File, First: !f.seen, Claims: claims}
 	r.count(func(c *Report) *int { return &c.Tokens }, f, "")
 	if !change.First {
 		change.PreviousAge = time.Since(f.claims.IssuedAt)
 		r.count(func(c *Report) *int { c.RotationsOf[f.Path]++; return &c.Rotations }, f, "")
 	}
-	f.text, f.claims = text, claims
+	f.seen, f.text, f.claims = true, text, claims
 	if err := Review(ctx, r.client, f.File, text); err != nil && ctx.Err() == nil {
 		r.count(func(c *Report) *int { return &c.WrongIdentity }, f, err.Error())
 	}
