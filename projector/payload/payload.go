@@ -9,6 +9,8 @@ package payload
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -146,8 +148,8 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // Build returns the files of all sources that could be built and an error for
 // each that could not; in.Pod must be set. Sources are taken in their order
 // and a later one replaces an equal path of an earlier one, as with the
-// kubelet; the files are in no particular order. Paths are as the Pod gives
-// them: whoever writes them must check them.
+// kubelet; the files are sorted by path. Paths are as the Pod gives them:
+// whoever writes them must check them.
 func (v Volume) Build(in *Inputs) ([]atomicdir.File, []*SourceError) {
 	d := defaultsOf(in.Pod, v.Source)
 	byPath := map[string]atomicdir.File{}
@@ -164,8 +166,8 @@ func (v Volume) Build(in *Inputs) ([]atomicdir.File, []*SourceError) {
 		}
 	}
 	files := make([]atomicdir.File, 0, len(byPath))
-	for _, f := range byPath {
-		files = append(files, f)
+	for _, path := range slices.Sorted(maps.Keys(byPath)) {
+		files = append(files, byPath[path])
 	}
 	return files, failed
 }
