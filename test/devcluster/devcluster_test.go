@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -109,8 +108,8 @@ func TestFreezeThawRestart(t *testing.T) {
 	}
 	eventually(t, "an answer after the thaw", serves)
 	c.APIServer.Kill()
-	if err := serves(); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("a killed API server: %v, want a refused connection", err)
+	if err := serves(); err == nil {
+		t.Error("a killed API server answers")
 	}
 	if err := c.APIServer.Start(t.Context()); err != nil {
 		t.Fatal(err)
