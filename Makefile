@@ -19,7 +19,7 @@ help: ## show this list
 .PHONY: demo
 demo: ## run the main job on a real control plane and check it (root or not)
 	@echo "Compiling the demo; the first time this fetches modules, which takes a minute or two."
-	@cd test && go build -o ../bin/demo ./cmd/demo && exec ../bin/demo
+	@cd test && go build -o ../bin/demo ./cmd/demo && $(if $(DEMO_KUBECONFIG),DEMO_KUBECONFIG=$(abspath $(DEMO_KUBECONFIG))) exec ../bin/demo
 
 .PHONY: test
 test: controlplane ## run all tests, against a real kube-apiserver where it matters

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -63,6 +64,9 @@ func run(ctx context.Context) (err error) {
 		d.leaveRunning(ctx)
 	}
 	report := d.referee.Report()
+	if len(report.Problems) > 0 { // while it was left running
+		return fmt.Errorf("the files were not right all the time:\n%s", strings.Join(report.Problems, "\n"))
+	}
 	fmt.Printf("DEMO OK pods=3 tokens=%d rotations=%d lapsed=%d\n", report.Tokens, report.Rotations, report.Lapsed)
 	return nil
 }
