@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -37,7 +38,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		}
 		o.Report(explain(err))
 		select {
-		case <-time.After(wait):
+		case <-time.After(wait/2 + rand.N(wait/2)): // so that a fleet does not come in step
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

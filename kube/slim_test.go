@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/rotation"
 )
 
 // TestSlimKeepsWhatProjectionNeeds compares what payload makes of a Pod before
@@ -61,8 +62,13 @@ func TestSlimKeepsWhatProjectionNeeds(t *testing.T) {
 		if !ok {
 			t.Fatal("the volume is not one to project")
 		}
-		in := &payload.Inputs{Pod: pod}
-		files, _ := v.Build(in)
+		in := &payload.Inputs{Pod: pod, Tokens: map[payload.TokenSpec]payload.Fetched[rotation.Grant]{
+			{ExpirationSeconds: 3600}: {Value: rotation.Grant{Token: rotation.NewToken("t")}},
+		}}
+		files, failed := v.Build(in)
+		if len(failed) > 0 || len(files) != 3 || files[2].Owner == nil {
+			t.Fatalf("files %v, errors %v; want three, the token's with an owner", files, failed)
+		}
 		return []any{v, v.Needs(), files, payload.FSGroup(pod)}
 	}
 	if a, b := build(got), build(want); !reflect.DeepEqual(a, b) {

@@ -2,6 +2,7 @@ package projector
 
 import (
 	"fmt"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,7 +33,7 @@ func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomi
 		return "", fmt.Errorf("reading what an earlier process left: %w", err)
 	}
 	for tokenPath, spec := range v.TokenPaths() {
-		file, ok := set.File(tokenPath)
+		file, ok := set.File(filepath.Clean(tokenPath))
 		if !ok {
 			continue
 		}

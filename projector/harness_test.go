@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -31,6 +32,8 @@ type fakeCluster struct {
 	confirmErr error
 	configMaps map[string]*corev1.ConfigMap
 	panics     bool
+
+	confirmations int
 }
 
 func (c *fakeCluster) Pod(uid types.UID) *corev1.Pod {
@@ -54,6 +57,7 @@ func (c *fakeCluster) ConfigMap(_ context.Context, namespace, name string) (*cor
 func (c *fakeCluster) ConfirmGone(_ context.Context, pod PodRef) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.confirmations++
 	return !c.truth[pod.UID], c.confirmErr
 }
 
@@ -65,6 +69,8 @@ type harness struct {
 	minter  *rotationtest.Minter
 	p       *Projector
 	stop    func()
+
+	selector labels.Selector // for the next start
 }
 
 func newHarness(t *testing.T) *harness {
@@ -88,7 +94,7 @@ func (h *harness) start() {
 		h.t.Fatal(err)
 	}
 	h.p, err = New(Config{
-		Root: h.root, Cluster: h.cluster, Tokens: tokens, Medium: MediumDirectory,
+		Root: h.root, Cluster: h.cluster, Tokens: tokens, Medium: MediumDirectory, Selector: h.selector,
 		Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
 	})
 	if err != nil {
@@ -192,6 +198,16 @@ func (h *harness) set(uid string) atomicdir.Set {
 		h.t.Fatal(err)
 	}
 	return set
+}
+
+// diskFiles are the names in a volume that may not exist.
+func (h *harness) diskFiles(uid string) []string {
+	h.t.Helper()
+	names, err := filepath.Glob(filepath.Join(h.dir(uid), "*"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return names
 }
 
 func (h *harness) status(uid string) VolumeStatus {

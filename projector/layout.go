@@ -58,6 +58,9 @@ func (p *Projector) onDisk() ([]Key, error) {
 		for _, name := range names {
 			keys = append(keys, Key{PodUID: types.UID(uid), Volume: name})
 		}
+		if len(names) == 0 {
+			p.removeEmpty(filepath.Join(pods, uid, volumesDir, pluginDir))
+		}
 	}
 	return keys, nil
 }
@@ -80,6 +83,14 @@ func readDirNames(dir string) ([]string, error) {
 // removeIfConfirmed removes a volume whose Pod is not known, once it is certain
 // that the Pod is gone: an empty or stale watch never is.
 func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) error {
+	path, err := p.path(key)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		p.forget(key, false) // there is nothing to remove, so nothing to confirm
+		return nil
+	}
 	confirmed, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
 	if err != nil {
 		return fmt.Errorf("asking whether the Pod is gone, until then its volume stays: %w", err)
@@ -100,12 +111,17 @@ func (p *Projector) remove(key Key) error {
 	if err != nil {
 		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
 	}
-	// The directories above go with the last volume in them.
-	for dir := filepath.Dir(path); dir != filepath.Join(p.cfg.Root, podsDir); dir = filepath.Dir(dir) {
-		if os.Remove(dir) != nil {
-			break
-		}
-	}
+	p.removeEmpty(filepath.Dir(path))
 	p.forget(key, existed)
 	return nil
+}
+
+// removeEmpty removes a directory and those above it, up to that of all Pods,
+// as far as they are empty: they go with the last volume in them.
+func (p *Projector) removeEmpty(dir string) {
+	for ; dir != filepath.Join(p.cfg.Root, podsDir); dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/token-projector/token-projector/internal/logonce"
 	"github.com/token-projector/token-projector/projector/atomicdir"
 )
 
@@ -66,7 +67,7 @@ func (p *Projector) noteAdopted(key Key, generation string) {
 func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) {
 	p.mu.Lock()
 	v := p.entryLocked(key)
-	message := "rotated volume"
+	message := "wrote volume anew"
 	if v.generation == "" {
 		message = "published volume"
 	}
@@ -99,7 +100,7 @@ func (p *Projector) note(key Key, err error) {
 	if err != nil {
 		v.problem = err.Error()
 	}
-	report := v.problem != v.reported
+	report := !logonce.Same(v.problem, v.reported)
 	if errors.Is(err, ErrCatchingUp) && time.Since(v.since) < catchUpTime {
 		report = false
 	}
@@ -112,6 +113,8 @@ func (p *Projector) note(key Key, err error) {
 	switch {
 	case report && err != nil:
 		p.logger(key).Warn("volume has a problem and is tried again", "phase", phase, "error", err)
+	case err != nil:
+		p.logger(key).Debug("volume still has its problem", "phase", phase, "error", err)
 	case report:
 		p.logger(key).Info("volume has recovered", "phase", phase)
 	}

@@ -44,8 +44,9 @@ func newMedium(m Medium, sizeLimit int64) (medium, error) {
 	return medium{}, fmt.Errorf("volume medium %q: want %q or %q", m, MediumTmpfs, MediumDirectory)
 }
 
-// present says whether the volume exists: for a tmpfs, whether it is mounted.
-// After a reboot the directory is there and the mount is not.
+// present says whether the volume exists. After a reboot the directory of a
+// tmpfs is there and the mount is not. A directory that was published in before
+// the medium was changed goes on as one: a workload has it mounted.
 func (m medium) present(path string) (bool, error) {
 	mounted, err := mount.IsMountPoint(path)
 	switch {
@@ -54,7 +55,11 @@ func (m medium) present(path string) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	return mounted || m.tmpfs == nil, nil
+	if mounted || m.tmpfs == nil {
+		return true, nil
+	}
+	set, err := atomicdir.New(path).Read()
+	return set.Generation != "", err
 }
 
 // prepare makes the volume's directory, with a tmpfs on it where that is the

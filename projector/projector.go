@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -60,7 +61,8 @@ type Config struct {
 	// KeepOwners leaves all files to the user and group of the process, for one
 	// that may not give them away.
 	KeepOwners bool
-	// Selector chooses Pods by their labels; the default is all.
+	// Selector chooses by their labels the Pods that get volumes; the default
+	// is all. A Pod that has volumes keeps them when it is no longer chosen.
 	Selector labels.Selector
 }
 
@@ -185,7 +187,7 @@ func (p *Projector) work(ctx context.Context) bool {
 		return false // a queue that is shut still hands out what is in it
 	}
 	var again time.Time
-	err := contain(func() (err error) {
+	err := p.contain(func() (err error) {
 		again, err = p.reconcile(ctx, key)
 		return err
 	})
@@ -195,21 +197,24 @@ func (p *Projector) work(ctx context.Context) bool {
 	p.note(key, err)
 	if err != nil {
 		p.queue.AddRateLimited(key)
-		return true
+	} else {
+		p.queue.Forget(key)
 	}
-	p.queue.Forget(key)
-	if !again.IsZero() {
-		p.queue.AddAfter(key, time.Until(again))
+	// Of two waits the queue takes the shorter. What is overdue and failed has
+	// only its backoff.
+	if wait := time.Until(again); !again.IsZero() && (err == nil || wait > 0) {
+		p.queue.AddAfter(key, wait)
 	}
 	return true
 }
 
 // contain keeps a panic in the volume whose pass it is: it becomes an error.
-func contain(f func() error) (err error) {
+func (p *Projector) contain(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			// Not %v: what was panicked with might hold a token.
 			err = fmt.Errorf("panic of type %T while working on the volume; please report it", r)
+			p.cfg.Logger.Error("panic", "type", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
 		}
 	}()
 	return f()

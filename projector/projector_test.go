@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
@@ -314,6 +315,56 @@ func TestPanicStaysInItsVolume(t *testing.T) {
 		h.change(func(c *fakeCluster) { c.panics = false })
 		h.sleep(lastRetry)
 		h.assertPhase("u", PhaseReady)
+	})
+}
+
+func TestSelectorChoosesNewVolumesOnly(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("before"))
+		h.stop()
+		h.selector = labels.SelectorFromSet(labels.Set{"app": "web"})
+		h.start()
+		chosen := newPod("chosen")
+		chosen.Labels = map[string]string{"app": "web"}
+		h.apply(chosen)
+		h.apply(newPod("not-chosen"))
+		h.assertPhase("chosen", PhaseReady)
+		h.assertToken("not-chosen", "")
+		h.sleep(lifetime)
+		if token := h.token("before"); token == "" || token == "1" {
+			t.Errorf("token %q; a volume that was there before the selector must stay and stay current", token)
+		}
+	})
+}
+
+func TestRemovedVolumeIsNotAskedAboutAgain(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		pod := newPod("u")
+		h.apply(pod)
+		h.change(func(c *fakeCluster) { delete(c.truth, "u") })
+		h.loseSight(pod)
+		h.assertToken("u", "")
+		h.change(func(c *fakeCluster) { c.confirmations = 0; c.confirmErr = errAway })
+		h.sleep(2 * lifetime) // its old due time comes and goes
+		h.p.Enqueue(pod)
+		h.sleep(time.Minute)
+		if h.cluster.confirmations != 0 || len(h.p.Volumes()) != 0 {
+			t.Errorf("%d questions about a volume that is long gone, and %v", h.cluster.confirmations, h.p.Volumes())
+		}
+	})
+}
+
+func TestPartialSetIsNeverAFirstPublication(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("u"))
+		h.change(func(c *fakeCluster) { delete(c.configMaps, "ns/ca") })
+		if err := os.RemoveAll(h.dir("u")); err != nil { // somebody removed the volume
+			t.Fatal(err)
+		}
+		h.sleep(lifetime)
+		if files := h.diskFiles("u"); len(files) != 0 {
+			t.Errorf("published %v without its ConfigMap", files)
+		}
 	})
 }
 

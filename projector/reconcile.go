@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +30,7 @@ import (
 //  7. Come back when its earliest token is due.
 //
 // again is when to come back without an event; zero is never. With an error
-// the volume is tried again after a backoff, whatever again says.
+// the volume is tried again after a backoff too.
 func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, err error) {
 	verdict, pod, v := p.judge(key) // 1
 	switch verdict {
@@ -36,7 +38,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, p.removeIfConfirmed(ctx, key)
 	case finished:
 		return time.Time{}, p.remove(key)
-	case dying:
+	case leave:
 		return time.Time{}, nil
 	}
 
@@ -49,19 +51,17 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, err
 	}
-	if generation == "" && pod.DeletionTimestamp != nil {
-		return time.Time{}, nil // a terminating Pod gets nothing new
+	if generation == "" && (pod.DeletionTimestamp != nil || !p.selected(pod)) {
+		return time.Time{}, nil // what it has is kept current, but it gets nothing new
 	}
 
 	in, due, stale := p.fetch(ctx, pod, v) // 3
 
 	files, failed := v.Build(in) // 4
 	if len(failed) > 0 {
-		if generation == "" {
-			return time.Time{}, sourcesError(failed)
-		}
-		if files, err = keepUnclaimed(files, dir); err != nil {
-			return time.Time{}, err
+		files, err = p.keepUnclaimed(files, path, dir)
+		if err != nil {
+			return time.Time{}, errors.Join(sourcesError(failed), err)
 		}
 	}
 
@@ -71,7 +71,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		}
 	}
 
-	if again, _, _ := p.judge(key); again != serve { // 5
+	if now, _, _ := p.judge(key); now != serve { // 5
 		return time.Now(), nil
 	}
 
@@ -83,10 +83,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, fmt.Errorf("publishing: %w", err)
 	}
-	if len(failed) > 0 {
-		return time.Time{}, sourcesError(failed)
-	}
-	return due, stale // 7
+	return due, errors.Join(sourcesError(failed), stale) // 7
 }
 
 // verdict says what is to be done about a volume.
@@ -95,8 +92,8 @@ type verdict int
 const (
 	// serve: publish it and keep it current.
 	serve verdict = iota
-	// dying: leave it as it is; no token for it would be accepted any more.
-	dying
+	// leave it as it is, until its Pod is gone.
+	leave
 	// finished: no longer wanted, for certain.
 	finished
 	// unknown: its Pod is not known, which may be a lagging watch.
@@ -116,15 +113,20 @@ func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume) {
 	}
 	v, declared := payload.Find(pod, key.Volume)
 	switch {
-	// A phase that is terminal stays so, and volumes and labels are the API's
-	// own word: no later answer can take these back, so they need no proof.
-	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed,
-		!declared, !p.cfg.Selector.Matches(labels.Set(pod.Labels)):
+	// These phases are final, so even an old event of one is proof enough.
+	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed:
 		return finished, pod, v
-	case pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > tokensDieAfter:
-		return dying, pod, v
+	// Not ours, or no token for it would be accepted any more.
+	case !declared, pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > tokensDieAfter:
+		return leave, pod, v
 	}
 	return serve, pod, v
+}
+
+// selected says whether a Pod may get volumes. One that has them keeps them
+// current, whatever becomes of its labels or of the selector.
+func (p *Projector) selected(pod *corev1.Pod) bool {
+	return p.cfg.Selector.Matches(labels.Set(pod.Labels))
 }
 
 // fetch gets everything that the volume needs, side by side. due is the
@@ -146,7 +148,7 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 		wg.Go(func() {
 			var grant rotation.Grant
 			var d time.Time
-			err := contain(func() (err error) {
+			err := p.contain(func() (err error) {
 				grant, d, err = p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
 				return err
 			})
@@ -169,7 +171,7 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 	for _, name := range needs.ConfigMaps {
 		wg.Go(func() {
 			var cm *corev1.ConfigMap
-			err := contain(func() (err error) {
+			err := p.contain(func() (err error) {
 				cm, err = p.cfg.Cluster.ConfigMap(ctx, pod.Namespace, name)
 				return err
 			})
@@ -179,6 +181,8 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 		})
 	}
 	wg.Wait()
+	// In a fixed order, so that the same problem reads the same each time.
+	slices.SortFunc(stale, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return in, due, errors.Join(stale...)
 }
 
@@ -197,12 +201,26 @@ func tokenRequest(pod *corev1.Pod, spec payload.TokenSpec) rotation.Request {
 	}
 }
 
+// errNothingPublished says why a volume waits: what there is of it is not
+// enough for a beginning.
+var errNothingPublished = errors.New("the first publication needs every source")
+
 // keepUnclaimed adds what is published at paths that no source gave a file
 // for: an old valid credential beats no credential.
-func keepUnclaimed(files []atomicdir.File, dir *atomicdir.Dir) ([]atomicdir.File, error) {
+func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *atomicdir.Dir) ([]atomicdir.File, error) {
+	present, err := p.medium.present(where)
+	if err != nil {
+		return nil, err
+	}
+	if !present {
+		return nil, errNothingPublished
+	}
 	set, err := dir.Read()
 	if err != nil {
 		return nil, fmt.Errorf("reading what is published: %w", err)
+	}
+	if set.Generation == "" {
+		return nil, errNothingPublished
 	}
 	claimed := make(map[string]bool, len(files))
 	for _, f := range files {

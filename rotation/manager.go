@@ -138,7 +138,7 @@ func (m *Manager) mint(ctx context.Context, r Request) (Grant, error) {
 
 // Adopt takes over a token that an earlier process left, unless one is held
 // already. It returns an error, and takes nothing, if the token is no answer to
-// r or has expired.
+// r, has expired or is from the future.
 //
 // The file lies where a workload might have written it, so its deadline is
 // never taken to be later than the lifetime that r asks for.
@@ -148,7 +148,8 @@ func (m *Manager) Adopt(r Request, g Grant) error {
 	}
 	now := time.Now()
 	if g.Received.After(now) {
-		g.Received = now
+		return fmt.Errorf("its file is from the future, %s: the clock was set back, so the token's age is not known",
+			g.Received.Format(time.RFC3339))
 	}
 	if r.Lifetime > 0 {
 		g.Lifetime = min(g.Lifetime, r.Lifetime)

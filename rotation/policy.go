@@ -23,8 +23,8 @@ const (
 // Policy says when a token is due. It is a value; use DefaultPolicy and change
 // fields. The zero Policy is not valid.
 type Policy struct {
-	// Fraction of its lifetime after which a token is due at the latest,
-	// above 0 and below 1. The kubelet's is 0.8.
+	// Fraction of its lifetime after which a token is due at the latest, from
+	// 0.1 to less than 1. The kubelet's is 0.8.
 	Fraction float64
 	// MaxAge is the age at which a token is due at the latest, whatever its
 	// lifetime. The kubelet's is 24 h.
@@ -42,8 +42,8 @@ func DefaultPolicy() Policy {
 // Validate says what is wrong with p.
 func (p Policy) Validate() error {
 	switch {
-	case !(p.Fraction > 0 && p.Fraction < 1): // so that NaN fails too
-		return fmt.Errorf("rotation fraction %v: want more than 0 and less than 1", p.Fraction)
+	case !(p.Fraction >= 0.1 && p.Fraction < 1): // so that NaN fails too
+		return fmt.Errorf("rotation fraction %v: want at least 0.1 and less than 1", p.Fraction)
 	case p.MaxAge < time.Second:
 		return fmt.Errorf("rotation max age %v: want at least 1s", p.MaxAge)
 	case p.Spread != SpreadPhase && p.Spread != SpreadNone:

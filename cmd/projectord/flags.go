@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,17 +53,17 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "file with the credential of this node, user system:node:<node name> in group system:nodes (required)")
 	fs.StringVar(&o.nodeName, "node-name", "", "node whose Pods are served (default: $NODE_NAME, else the host's name)")
 	fs.StringVar(&o.rootDir, "root-dir", names.DefaultRoot, "directory below which volumes lie, as pods/<pod UID>/volumes/kubernetes.io~projected/<volume>")
-	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods to serve, such as app=web,tier!=db (default: all)")
+	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods that get volumes, such as app=web,tier!=db (default: all)")
 	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")
 	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each tmpfs volume, as a quantity of bytes; 0 is half of the machine's memory")
 	fs.StringVar(&o.httpAddr, "http-address", names.DefaultHTTPAddress, "host:port that serves /livez, /readyz and /metrics")
-	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, above 0 and below 1")
+	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, from 0.1 to less than 1")
 	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
 	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
 	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average")
 	fs.IntVar(&o.burst, "kube-api-burst", 200, "requests to the API server that may be made at once")
 	fs.StringVar(&o.logFormat, "log-format", logText, "text or json, one line an event, on standard error")
-	fs.IntVar(&o.verbosity, "v", 0, "0 logs what an operator wants to know, 1 and more what a developer does")
+	fs.IntVar(&o.verbosity, "v", 0, "0 logs each change, 1 and more each repeated attempt too")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	return fs
 }
@@ -78,7 +81,10 @@ func parse(args []string, env func(string) (string, bool)) (*options, error) {
 	}
 	var bad error
 	fs.VisitAll(func(f *pflag.Flag) {
-		if value, ok := env(envName(f.Name)); ok && !f.Changed && bad == nil {
+		if f.Name == "version" || f.Changed || bad != nil {
+			return // a version of something is a common thing to have in an environment
+		}
+		if value, ok := env(envName(f.Name)); ok {
 			if err := f.Value.Set(value); err != nil {
 				bad = fmt.Errorf("invalid value %q in the environment variable %s: %w", value, envName(f.Name), err)
 			}
@@ -109,6 +115,17 @@ func (o *options) check(env func(string) (string, bool)) error {
 			return fmt.Errorf("--node-name is not given and the host has no name: %w", err)
 		}
 		o.nodeName = strings.ToLower(host)
+	}
+	if !filepath.IsAbs(o.rootDir) {
+		return fmt.Errorf("invalid --root-dir %q: want an absolute path", o.rootDir)
+	}
+	if _, port, err := net.SplitHostPort(o.httpAddr); err != nil {
+		return fmt.Errorf("invalid --http-address %q: want host:port", o.httpAddr)
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("invalid --http-address %q: want a port from 0 to 65535", o.httpAddr)
+	}
+	if o.verbosity < 0 {
+		return fmt.Errorf("invalid --v %d: want 0 or more", o.verbosity)
 	}
 	var err error
 	if o.selector, err = labels.Parse(o.selectorText); err != nil {

@@ -37,6 +37,7 @@ func TestParse(t *testing.T) {
 		}},
 		{"all from the environment", nil, map[string]string{
 			"PROJECTORD_KUBECONFIG": "/k", "PROJECTORD_NODE_NAME": "n", "PROJECTORD_ROOT_DIR": "/r",
+			"PROJECTORD_VERSION":       "v1.2.3", // of a chart, say; no flag
 			"PROJECTORD_VOLUME_MEDIUM": "directory", "PROJECTORD_ROTATION_MAX_AGE": "1h", "PROJECTORD_V": "2",
 		}, func(o *options) bool {
 			return o.kubeconfig == "/k" && o.nodeName == "n" && o.rootDir == "/r" &&
@@ -78,6 +79,11 @@ func TestBadUsageExitsWithTwoAndASentence(t *testing.T) {
 		{"medium", append(valid, "--volume-medium=disk"), nil, `--volume-medium "disk"`},
 		{"size", append(valid, "--volume-size-limit=lots"), nil, `--volume-size-limit "lots"`},
 		{"negative size", append(valid, "--volume-size-limit=-1"), nil, "--volume-size-limit"},
+		{"relative root", append(valid, "--root-dir=rel"), nil, `--root-dir "rel"`},
+		{"address", append(valid, "--http-address=nonsense"), nil, `--http-address "nonsense"`},
+		{"port", append(valid, "--http-address=127.0.0.1:http"), nil, "--http-address"},
+		{"negative verbosity", append(valid, "--v=-3"), nil, "--v -3"},
+		{"tiny fraction", append(valid, "--rotation-fraction=0.000000001"), nil, "rotation fraction 1e-09"},
 		{"fraction", append(valid, "--rotation-fraction=1"), nil, "rotation fraction 1"},
 		{"max age", append(valid, "--rotation-max-age=1s"), nil, "--rotation-max-age 1s"},
 		{"no duration", append(valid, "--rotation-max-age=soon"), nil, "rotation-max-age"},

@@ -30,7 +30,9 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	logger.Info("starting", "version", version(), "node", o.nodeName, "root_dir", o.rootDir,
 		"rotation_fraction", o.policy.Fraction, "rotation_max_age", o.policy.MaxAge, "rotation_spread", o.policy.Spread)
 	locking, cancel := context.WithTimeout(ctx, lockTimeout)
-	lock, err := rootlock.Acquire(locking, o.rootDir)
+	lock, err := rootlock.Acquire(locking, o.rootDir, func(err error) {
+		logger.Warn("waiting for the root directory", "at_most", lockTimeout, "reason", err)
+	})
 	cancel()
 	if ctx.Err() != nil {
 		return nil

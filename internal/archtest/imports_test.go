@@ -19,6 +19,13 @@ const module = "github.com/token-projector/token-projector/"
 // with the reason. A new import is a new line here, or a mistake. Imports point
 // one way: cmd -> kube, internal -> projector -> rotation, atomicdir, payload.
 var why = map[string]map[string]string{
+	"cmd/projectorctl": {
+		"github.com/spf13/cobra":    "commands",
+		module + "internal/inspect": "wiring",
+		module + "internal/names":   "names",
+		module + "kube":             "wiring",
+		module + "rotation":         "hands a token over",
+	},
 	"cmd/projectord": {
 		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers and who serves",
 		"github.com/spf13/pflag":                         "flags",
@@ -36,7 +43,12 @@ var why = map[string]map[string]string{
 		module + "rotation":                              "wiring",
 	},
 	"internal/archtest": {},
-	"internal/health":   {},
+	"internal/health":   {module + "internal/logonce": "tells a change from a repetition"},
+	"internal/inspect": {
+		"github.com/go-jose/go-jose/v4": "verifies signatures",
+		module + "rotation":             "claims and lifetimes",
+	},
+	"internal/logonce": {},
 	"internal/httpserver": {
 		"github.com/prometheus/client_golang/prometheus":          "what is served",
 		"github.com/prometheus/client_golang/prometheus/promhttp": "serves it",
@@ -74,6 +86,7 @@ var why = map[string]map[string]string{
 		"k8s.io/apimachinery/pkg/types":  "UIDs",
 		"k8s.io/client-go/util/workqueue": "the queue of keys; the one part of client-go that makes no request " +
 			"(docs/decisions/0001-the-house.md)",
+		module + "internal/logonce":    "tells a change from a repetition",
 		module + "internal/mount":      "tmpfs volumes",
 		module + "projector/atomicdir": "writes volumes",
 		module + "projector/payload":   "builds their files",

@@ -5,6 +5,8 @@ package health
 import (
 	"log/slog"
 	"sync"
+
+	"github.com/token-projector/token-projector/internal/logonce"
 )
 
 // Set is a number of conditions. Make it with NewSet. Its methods may be
@@ -38,17 +40,19 @@ func (s *Set) Add(name, reason string) *Condition {
 }
 
 // Report says that the condition is met, with nil, or why it is not. Each
-// change is logged, a repetition is not.
+// change is logged; a repetition, in the same words but for numbers, is not.
 func (c *Condition) Report(err error) {
 	problem := ""
 	if err != nil {
 		problem = err.Error()
 	}
 	c.set.mu.Lock()
-	changed := c.problem != problem
+	changed := !logonce.Same(c.problem, problem)
 	c.problem = problem
 	c.set.mu.Unlock()
 	switch {
+	case !changed && err != nil:
+		c.set.logger.Debug("still not ready", "condition", c.name, "reason", problem)
 	case !changed:
 	case err != nil:
 		c.set.logger.Warn("not ready", "condition", c.name, "reason", problem)

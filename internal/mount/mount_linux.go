@@ -6,7 +6,9 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -51,8 +53,8 @@ func (t *Tmpfs) Ensure(path string) error {
 // Available says why a tmpfs can't be mounted in dir, by mounting one there
 // for a moment.
 func (t *Tmpfs) Available(dir string) error {
-	path, err := os.MkdirTemp(dir, ".mount-probe-")
-	if err != nil {
+	path := filepath.Join(dir, ".mount-probe") // always the same, so that a crash leaves one at most
+	if err := os.Mkdir(path, 0700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("probing whether a tmpfs can be mounted: %w", err)
 	}
 	defer func() { _ = os.Remove(path) }()

@@ -6,6 +6,8 @@ package names
 const (
 	// Daemon is the node daemon's name.
 	Daemon = "projectord"
+	// CLI is the command line's name.
+	CLI = "projectorctl"
 	// Domain prefixes annotations and labels.
 	Domain = "token-projector.io"
 	// CSIDriver is the name of the CSI driver.

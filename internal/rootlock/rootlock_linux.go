@@ -28,12 +28,16 @@ type Lock struct{ file *os.File }
 
 // Acquire makes the root directory, if need be, and takes its lock. It tries
 // until ctx ends and then returns an error that says what is in the way: the
-// process that holds the lock, or why the directory can't be written.
-func Acquire(ctx context.Context, root string) (*Lock, error) {
-	for {
+// process that holds the lock, or why the directory can't be written. waiting
+// is told the same if the first attempt fails.
+func Acquire(ctx context.Context, root string, waiting func(error)) (*Lock, error) {
+	for first := true; ; first = false {
 		lock, err := try(root)
 		if err == nil {
 			return lock, nil
+		}
+		if first {
+			waiting(err)
 		}
 		select {
 		case <-time.After(pollInterval):

@@ -7,41 +7,50 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 func TestAcquire(t *testing.T) {
-	root := filepath.Join(t.TempDir(), "a", "b")
-	first, err := Acquire(t.Context(), root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	expired, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = Acquire(expired, root)
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d ", os.Getpid())) {
-		t.Fatalf("second lock: %v, want an error that says who holds it", err)
-	}
-
-	got := make(chan error)
-	go func() {
-		second, err := Acquire(t.Context(), root)
-		if err == nil {
-			err = second.Release()
+	synctest.Test(t, func(t *testing.T) {
+		root := filepath.Join(t.TempDir(), "a", "b")
+		first, err := Acquire(t.Context(), root, func(err error) { t.Errorf("waits for a free lock: %v", err) })
+		if err != nil {
+			t.Fatal(err)
 		}
-		got <- err
-	}()
-	select {
-	case err := <-got:
-		t.Fatalf("second lock while the first is held: %v", err)
-	case <-time.After(2 * pollInterval): // it must have tried, and wait
-	}
-	if err := first.Release(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-got; err != nil {
-		t.Errorf("second lock after the first was released: %v", err)
-	}
+		holder := fmt.Sprintf("process %d ", os.Getpid())
+		var said []string
+		waiting := func(err error) { said = append(said, err.Error()) }
+		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err = Acquire(limited, root, waiting); err == nil || !strings.Contains(err.Error(), holder) {
+			t.Fatalf("second lock: %v, want an error that says who holds it", err)
+		}
+		if len(said) != 1 || !strings.Contains(said[0], holder) {
+			t.Errorf("while waiting it said %q, want once who holds it", said)
+		}
+
+		got := make(chan error)
+		go func() {
+			second, err := Acquire(t.Context(), root, waiting)
+			if err == nil {
+				err = second.Release()
+			}
+			got <- err
+		}()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-got:
+			t.Fatalf("second lock while the first is held: %v", err)
+		default:
+		}
+		if err := first.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-got; err != nil {
+			t.Errorf("second lock after the first was released: %v", err)
+		}
+	})
 }
 
 func TestAcquireSaysWhyTheDirectoryCanNotBeUsed(t *testing.T) {
@@ -51,7 +60,7 @@ func TestAcquireSaysWhyTheDirectoryCanNotBeUsed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Acquire(ctx, filepath.Join(file, "root")); err == nil || !strings.Contains(err.Error(), "--root-dir") {
+	if _, err := Acquire(ctx, filepath.Join(file, "root"), func(error) {}); err == nil || !strings.Contains(err.Error(), "--root-dir") {
 		t.Errorf("root below a file: %v", err)
 	}
 }

@@ -2,7 +2,9 @@ package atomicdir
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"time"
 )
 
@@ -27,8 +29,17 @@ type File struct {
 // Format implements fmt.Formatter: a file shows its path, mode and size and
 // never its content, which may be a credential.
 func (f File) Format(s fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(s, "%s %s %d bytes", f.Path, f.Mode, len(f.Data))
+	_, _ = io.WriteString(s, f.summary())
 }
+
+// MarshalText implements encoding.TextMarshaler, which encoding/json uses too,
+// and shows what Format shows.
+func (f File) MarshalText() ([]byte, error) { return []byte(f.summary()), nil }
+
+// LogValue implements slog.LogValuer and shows what Format shows.
+func (f File) LogValue() slog.Value { return slog.StringValue(f.summary()) }
+
+func (f File) summary() string { return fmt.Sprintf("%s %s %d bytes", f.Path, f.Mode, len(f.Data)) }
 
 // Owner is a numeric owner and group; -1 leaves one as it is.
 type Owner struct{ UID, GID int }

@@ -1,6 +1,10 @@
 package atomicdir
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -128,6 +132,38 @@ func TestPublishHeals(t *testing.T) {
 					t.Errorf("outside file is %q, %v", b, err)
 				}
 			})
+		}
+	}
+}
+
+// TestPublishOverWhatCanNotBeRead publishes over files that this user may not
+// read, such as ones that were given away.
+func TestPublishOverWhatCanNotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	files := []File{{Path: "token", Data: []byte("one"), Mode: 0}}
+	publish(t, dir, files)
+	files[0].Data = []byte("two")
+	if r := publish(t, dir, files); !r.Changed {
+		t.Error("other content is no change")
+	}
+}
+
+func TestFileNeverShowsItsContent(t *testing.T) {
+	f := File{Path: "token", Data: []byte("secret"), Mode: 0600}
+	var out bytes.Buffer
+	for _, v := range []any{f, &f, []File{f}, Set{Files: []File{f}}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+			fmt.Fprintf(&out, verb, v)
+		}
+		if err := json.NewEncoder(&out).Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "v", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "v", v)
+	}
+	for _, form := range []string{"secret", "c2VjcmV0", "736563726574", "115 101"} {
+		if strings.Contains(out.String(), form) {
+			t.Errorf("a file's content is shown as %q in\n%s", form, &out)
 		}
 	}
 }

@@ -57,10 +57,11 @@ func (d *Dir) readCurrent(root int) (set Set, intact bool, err error) {
 	return Set{Generation: name, Files: r.files}, r.intact, nil
 }
 
-// isForeign tells "this is not what the writer made" from "it can't be read
-// now", which is an error and never a reason to rewrite.
+// isForeign tells "this can't be compared for ever" from "it can't be read
+// now", such as EMFILE or EIO, which is an error and no reason to rewrite. Files
+// that were given away can't be read by a process without CAP_DAC_OVERRIDE.
 func isForeign(err error) bool {
-	for _, errno := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ENXIO} {
+	for _, errno := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ENXIO, unix.EACCES, unix.EPERM} {
 		if errors.Is(err, errno) {
 			return true
 		}

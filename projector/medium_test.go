@@ -1,0 +1,73 @@
+package projector
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/token-projector/token-projector/internal/mount"
+	"github.com/token-projector/token-projector/projector/atomicdir"
+)
+
+// TestMediumChange publishes with one medium and goes on with the other: what
+// a workload has mounted must stay where it is, and what is new uses the new
+// medium.
+func TestMediumChange(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	make := func(t *testing.T, m Medium) medium {
+		t.Helper()
+		made, err := newMedium(m, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	mounted := func(t *testing.T, path string) bool {
+		t.Helper()
+		is, err := mount.IsMountPoint(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	for _, from := range []Medium{MediumDirectory, MediumTmpfs} {
+		t.Run("from "+string(from), func(t *testing.T) {
+			to := map[Medium]Medium{MediumDirectory: MediumTmpfs, MediumTmpfs: MediumDirectory}[from]
+			old, fresh := make(t, from), make(t, to)
+			path := filepath.Join(t.TempDir(), "parents", "v")
+			t.Cleanup(func() { _ = mount.Unmount(path) })
+			if err := old.prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			files := []atomicdir.File{{Path: "token", Data: []byte("t"), Mode: 0600}}
+			if _, err := atomicdir.New(path).Publish(files); err != nil {
+				t.Fatal(err)
+			}
+
+			if err := fresh.prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			if set, err := atomicdir.New(path).Read(); err != nil || len(set.Files) != 1 {
+				t.Errorf("after the change of medium the volume holds %v, %v", set.Files, err)
+			}
+			if got, want := mounted(t, path), from == MediumTmpfs; got != want {
+				t.Errorf("mounted: %v, want %v, as it was", got, want)
+			}
+
+			if existed, err := fresh.release(path); err != nil || !existed {
+				t.Fatalf("release: existed %v, %v", existed, err)
+			}
+			if _, err := os.Lstat(path); !os.IsNotExist(err) {
+				t.Errorf("released volume is still there: %v", err)
+			}
+			if err := fresh.prepare(path); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := mounted(t, path), to == MediumTmpfs; got != want {
+				t.Errorf("a new volume is mounted: %v, want %v", got, want)
+			}
+		})
+	}
+}
