@@ -16,7 +16,7 @@ func TestMediumChange(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount")
 	}
-	make := func(t *testing.T, m Medium) medium {
+	newOf := func(t *testing.T, m Medium) medium {
 		t.Helper()
 		made, err := newMedium(m, 1<<20)
 		if err != nil {
@@ -35,7 +35,7 @@ func TestMediumChange(t *testing.T) {
 	for _, from := range []Medium{MediumDirectory, MediumTmpfs} {
 		t.Run("from "+string(from), func(t *testing.T) {
 			to := map[Medium]Medium{MediumDirectory: MediumTmpfs, MediumTmpfs: MediumDirectory}[from]
-			old, fresh := make(t, from), make(t, to)
+			old, fresh := newOf(t, from), newOf(t, to)
 			path := filepath.Join(t.TempDir(), "parents", "v")
 			t.Cleanup(func() { _ = mount.Unmount(path) })
 			if err := old.prepare(path); err != nil {

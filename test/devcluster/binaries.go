@@ -70,12 +70,22 @@ func readVersions(ctx context.Context) (versions, error) {
 
 // dir is where programs of these versions are kept.
 func (v versions) dir() (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("kubernetes-%s_etcd-%s_%s_%s", v.kubernetes, v.etcd, runtime.Version(), runtime.GOARCH)
+	return filepath.Join(cache, "controlplane", name), nil
+}
+
+// cacheDir is where this user keeps what outlives a run.
+func cacheDir() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("finding a place for the control plane's programs: %w", err)
 	}
-	name := fmt.Sprintf("kubernetes-%s_etcd-%s_%s_%s", v.kubernetes, v.etcd, runtime.Version(), runtime.GOARCH)
-	return filepath.Join(cache, "token-projector", "controlplane", name), nil
+	dir := filepath.Join(cache, "token-projector")
+	return dir, os.MkdirAll(dir, 0755)
 }
 
 // Build builds the programs that are not in the cache yet and returns their

@@ -24,6 +24,13 @@ func start(t *testing.T, cfg Config) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAfter(t, c)
+	return c
+}
+
+// stopAfter stops a cluster when the test ends, and looks what is left.
+func stopAfter(t *testing.T, c *Cluster) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
 			t.Error(err)
@@ -32,7 +39,6 @@ func start(t *testing.T, cfg Config) *Cluster {
 			t.Errorf("Stop left %s: %v", c.Dir, err)
 		}
 	})
-	return c
 }
 
 func admin(t *testing.T, c *Cluster) kubernetes.Interface {
@@ -48,13 +54,19 @@ func admin(t *testing.T, c *Cluster) kubernetes.Interface {
 // each component is there for.
 func TestSideBySide(t *testing.T) {
 	var clusters [2]*Cluster
+	var errs [2]error
 	var wg sync.WaitGroup
 	for i, cfg := range []Config{{}, {APIServerArgs: []string{"--emulated-version=1.35"}}} {
-		wg.Go(func() { clusters[i] = start(t, cfg) })
+		wg.Go(func() { clusters[i], errs[i] = Start(t.Context(), cfg) })
 	}
 	wg.Wait()
-	if t.Failed() {
-		return
+	for _, c := range clusters {
+		if c != nil {
+			stopAfter(t, c)
+		}
+	}
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
 	}
 	if clusters[0].URL() == clusters[1].URL() {
 		t.Errorf("both at %s", clusters[0].URL())

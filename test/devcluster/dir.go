@@ -16,6 +16,16 @@ const dirPrefix = "token-projector-devcluster-"
 // life. Directories that nobody has locked were left by killed processes, and
 // are removed.
 func newDir() (dir string, unlock func(), err error) {
+	// One at a time, so that nobody sweeps a directory away before it is locked.
+	cache, err := cacheDir()
+	if err != nil {
+		return "", nil, err
+	}
+	turn, err := lockFile(filepath.Join(cache, "instances.lock"))
+	if err != nil {
+		return "", nil, err
+	}
+	defer turn()
 	sweep()
 	dir, err = os.MkdirTemp("", dirPrefix)
 	if err != nil {

@@ -122,7 +122,7 @@ func TestAPIServerAway(t *testing.T) {
 }
 
 // TestNoTokenInAnyLog runs through publication, rotation, failures and removal
-// at the highest verbosity and looks for anything like a token.
+// at a high verbosity and looks for anything like a token.
 func TestNoTokenInAnyLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)

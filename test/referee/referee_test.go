@@ -74,17 +74,9 @@ func TestRefereeSeesWhatIsWrong(t *testing.T) {
 					t.Fatal(err)
 				}
 				before := r.Report()
-				for r.Report().Readings < before.Readings+2 && r.Report().Broken < before.Broken+2 {
-					time.Sleep(time.Millisecond)
-				}
+				eventually(t, r, func(now Report) bool { return now.Readings+now.Broken >= before.Readings+before.Broken+2 })
 			}
-			deadline := time.Now().Add(10 * time.Second)
-			for !tt.want(r.Report()) {
-				if time.Now().After(deadline) {
-					t.Fatalf("reported %+v", r.Report())
-				}
-				time.Sleep(time.Millisecond)
-			}
+			eventually(t, r, tt.want)
 			cancel()
 			wg.Wait()
 			for _, problem := range r.Report().Problems {
@@ -93,5 +85,17 @@ func TestRefereeSeesWhatIsWrong(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// eventually waits until a report is as it should be.
+func eventually(t *testing.T, r *Referee, ok func(Report) bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok(r.Report()) {
+		if time.Now().After(deadline) {
+			t.Fatalf("reported %+v", r.Report())
+		}
+		time.Sleep(time.Millisecond)
 	}
 }

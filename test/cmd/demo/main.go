@@ -14,22 +14,31 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/token-projector/token-projector/test/isolate"
 )
 
 func main() {
+	if os.Getenv("DEMO_KEEP") != "" {
+		os.Exit(demoMain()) // its mounts are there to be looked at
+	}
+	os.Exit(isolate.Run(demoMain))
+}
+
+func demoMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx)
 	interrupted := ctx.Err() != nil
 	stop()
 	switch {
 	case err == nil:
+		return 0
 	case interrupted:
 		fmt.Println("DEMO INTERRUPTED")
-		os.Exit(130)
-	default:
-		fmt.Printf("DEMO FAILED: %v\n", err)
-		os.Exit(1)
+		return 130
 	}
+	fmt.Printf("DEMO FAILED: %v\n", err)
+	return 1
 }
 
 func run(ctx context.Context) (err error) {

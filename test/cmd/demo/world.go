@@ -44,8 +44,7 @@ func (d *demo) build(ctx context.Context) (err error) {
 	}
 	if os.Getenv("DEMO_KUBECONFIG") == "" {
 		if _, err := devcluster.Binaries(); errors.Is(err, devcluster.ErrNotBuilt) {
-			say("etcd, kube-apiserver and kube-controller-manager are compiled from source, once:")
-			say("about 8 minutes on 2 cores, and 3 GB of cache. Later runs take none of that.")
+			say("etcd, kube-apiserver and kube-controller-manager are compiled from source, once")
 		}
 		dir, err := devcluster.Build(ctx, indented{})
 		if err != nil {
