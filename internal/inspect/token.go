@@ -1,0 +1,148 @@
+// Package inspect says what a service-account token or a volume of them is,
+// without ever showing the token or its signature.
+//
+// It reads and reports; it changes nothing.
+package inspect
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// Kind is what sort of service-account token it is.
+type Kind string
+
+// The kinds.
+const (
+	// KindBound: bound to a Pod, Node or Secret, and it expires.
+	KindBound Kind = "bound"
+	// KindExtended: bound, with an exp a year ahead and the real deadline in
+	// warnafter.
+	KindExtended Kind = "extended"
+	// KindUnbound: it expires, but no object's end revokes it.
+	KindUnbound Kind = "unbound"
+	// KindLegacy: from a Secret of type kubernetes.io/service-account-token;
+	// it never expires.
+	KindLegacy Kind = "legacy"
+)
+
+// Token is what a token says of itself. Times are zero where it does not say.
+type Token struct {
+	Kind           Kind                `json:"kind"`
+	Issuer         string              `json:"issuer,omitempty"`
+	Subject        string              `json:"subject,omitempty"`
+	ID             string              `json:"id,omitempty"`
+	Audiences      []string            `json:"audiences,omitempty"`
+	Namespace      string              `json:"namespace,omitempty"`
+	ServiceAccount rotation.ObjectRef  `json:"serviceAccount"`
+	Pod            *rotation.ObjectRef `json:"pod,omitempty"`
+	Node           *rotation.ObjectRef `json:"node,omitempty"`
+	Secret         *rotation.ObjectRef `json:"secret,omitempty"`
+	IssuedAt       time.Time           `json:"issuedAt,omitzero"`
+	AgeSeconds     int64               `json:"ageSeconds,omitempty"`
+	// Deadline is when the token must be replaced by, and DeadlineClaim the
+	// claim that says so: warnafter or exp.
+	Deadline      time.Time `json:"deadline,omitzero"`
+	DeadlineClaim string    `json:"deadlineClaim,omitempty"`
+	ExpiresAt     time.Time `json:"expiresAt,omitzero"`
+	Expired       bool      `json:"expired"`
+	// DueBy is when projectord replaces it at the latest: at 80% of its
+	// lifetime or at 24 h. The exact moment lies between 10% and that.
+	DueBy time.Time `json:"dueBy,omitzero"`
+	// Review and Signature are set if they were asked for.
+	Review    *Review    `json:"review,omitempty"`
+	Signature *Signature `json:"signature,omitempty"`
+}
+
+// errNoServiceAccount is for a token of something else.
+var errNoServiceAccount = errors.New("a JSON web token, but not of a Kubernetes ServiceAccount: its subject is another")
+
+const subjectPrefix = "system:serviceaccount:"
+
+// ParseToken reads a token's claims as of now. Its errors never contain any
+// part of the text.
+func ParseToken(text string, now time.Time) (*Token, error) {
+	claims, err := rotation.ParseClaims(text)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(claims.Subject, subjectPrefix) {
+		return nil, errNoServiceAccount
+	}
+	t := &Token{
+		Issuer: claims.Issuer, Subject: claims.Subject, ID: claims.ID, Audiences: claims.Audiences,
+		Namespace: claims.Namespace, ServiceAccount: claims.ServiceAccount,
+		Pod: ref(claims.Pod), Node: ref(claims.Node), Secret: ref(claims.Secret),
+		IssuedAt: claims.IssuedAt, ExpiresAt: claims.ExpiresAt,
+	}
+	legacy := parseLegacy(text)
+	switch {
+	case legacy.Namespace != "":
+		t.Kind = KindLegacy
+		t.Namespace = legacy.Namespace
+		t.ServiceAccount = rotation.ObjectRef{Name: legacy.Name, UID: legacy.UID}
+		t.Secret = ref(rotation.ObjectRef{Name: legacy.Secret})
+	case !claims.WarnAfter.IsZero():
+		t.Kind = KindExtended
+	case t.Pod != nil || t.Node != nil || t.Secret != nil:
+		t.Kind = KindBound
+	default:
+		t.Kind = KindUnbound
+	}
+	if !t.IssuedAt.IsZero() {
+		t.AgeSeconds = int64(now.Sub(t.IssuedAt) / time.Second)
+	}
+	switch {
+	case !claims.WarnAfter.IsZero():
+		t.Deadline, t.DeadlineClaim = claims.WarnAfter, "kubernetes.io.warnafter"
+	case !claims.ExpiresAt.IsZero():
+		t.Deadline, t.DeadlineClaim = claims.ExpiresAt, "exp"
+	}
+	t.Expired = !t.Deadline.IsZero() && !now.Before(t.Deadline)
+	if lifetime := claims.Lifetime(); lifetime > 0 {
+		t.DueBy = t.IssuedAt.Add(rotation.DefaultPolicy().Period(lifetime))
+	}
+	return t, nil
+}
+
+func ref(o rotation.ObjectRef) *rotation.ObjectRef {
+	if o == (rotation.ObjectRef{}) {
+		return nil
+	}
+	return &o
+}
+
+// legacyClaims are flat, as the token controller writes them
+// (pkg/serviceaccount/legacy.go).
+type legacyClaims struct {
+	Namespace string `json:"kubernetes.io/serviceaccount/namespace"`
+	Secret    string `json:"kubernetes.io/serviceaccount/secret.name"`
+	Name      string `json:"kubernetes.io/serviceaccount/service-account.name"`
+	UID       string `json:"kubernetes.io/serviceaccount/service-account.uid"`
+}
+
+// parseLegacy reads them from a token that ParseClaims has taken.
+func parseLegacy(text string) legacyClaims {
+	var legacy legacyClaims
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[1])
+	if err == nil {
+		_ = json.Unmarshal(body, &legacy) // what is not there stays empty
+	}
+	return legacy
+}
+
+// LooksLikeToken says whether a file's content might be a token, so that a
+// volume's other files are left alone.
+func LooksLikeToken(content []byte) bool {
+	if len(content) < 20 || slices.Contains(content, '\n') {
+		return false
+	}
+	_, err := rotation.ParseClaims(string(content))
+	return err == nil
+}

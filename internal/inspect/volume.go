@@ -1,0 +1,136 @@
+package inspect
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Volume is what lies in a projected volume's directory.
+type Volume struct {
+	Path       string    `json:"path"`
+	Generation string    `json:"generation,omitempty"`
+	WrittenAt  time.Time `json:"writtenAt,omitzero"`
+	Files      []File    `json:"files"`
+	// Problems say what is not as the writer leaves it; empty if all is well.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// File is one file of a volume.
+type File struct {
+	Path     string    `json:"path"`
+	Mode     string    `json:"mode"` // such as -rw-r--r--
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	Token    *Token    `json:"token,omitempty"`
+	// Text is the token's own, for a review; it is never shown.
+	text string
+}
+
+var generationName = regexp.MustCompile(`^\.\.\d{4}_\d{2}_\d{2}_\d{2}_\d{2}_\d{2}\.\d+$`)
+
+// ReadVolume looks at a directory in the kubelet's layout. What is wrong with
+// it is in Problems; the error is for a directory that can't be read.
+func ReadVolume(dir string, now time.Time) (*Volume, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	v := &Volume{Path: dir, Files: []File{}}
+	problem := func(format string, args ...any) { v.Problems = append(v.Problems, fmt.Sprintf(format, args...)) }
+	target, err := os.Readlink(filepath.Join(dir, "..data"))
+	if err != nil || !generationName.MatchString(target) {
+		problem("..data is not a link to a generation: not a projected volume, or one that nothing has been published in")
+		return v, nil
+	}
+	v.Generation = target
+	if info, err := os.Stat(filepath.Join(dir, target)); err != nil {
+		problem("..data names generation %s, which is not there", target)
+	} else {
+		v.WrittenAt = info.ModTime()
+	}
+	if err := v.readFiles(now); err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		link, _ := os.Readlink(filepath.Join(dir, name))
+		switch {
+		case name == "..data" || name == target:
+		case name == "..data_tmp":
+			problem("..data_tmp was left by a writer that was interrupted")
+		case generationName.MatchString(name):
+			problem("generation %s is an old one", name)
+		case link != "..data/"+name:
+			problem("%s is not a link into ..data: not the writer's", name)
+		case !slices.ContainsFunc(v.Files, func(f File) bool { return f.Path == name || strings.HasPrefix(f.Path, name+"/") }):
+			problem("%s is a link to nothing", name)
+		}
+	}
+	for _, f := range v.Files {
+		first, _, _ := strings.Cut(f.Path, "/")
+		if _, err := os.Lstat(filepath.Join(dir, first)); err != nil {
+			problem("%s has no link to it", f.Path)
+		}
+		if f.Token != nil && f.Token.Expired {
+			problem("%s holds a token that expired at %s", f.Path, f.Token.Deadline.UTC().Format(time.RFC3339))
+		}
+	}
+	return v, nil
+}
+
+// readFiles lists the generation's files.
+func (v *Volume) readFiles(now time.Time) error {
+	root := filepath.Join(v.Path, v.Generation)
+	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return ignoreAbsent(err)
+		}
+		info, err := e.Info()
+		if err != nil {
+			return ignoreAbsent(err)
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		f := File{Path: rel, Mode: info.Mode().String(), Size: info.Size(), Modified: info.ModTime()}
+		if info.Mode().IsRegular() {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return ignoreAbsent(err)
+			}
+			if LooksLikeToken(content) {
+				f.text = string(content)
+				f.Token, _ = ParseToken(f.text, now) // a token of something else is shown as a file
+			}
+		}
+		v.Files = append(v.Files, f)
+		return nil
+	})
+}
+
+// ignoreAbsent is for what a rotation removed while we were looking.
+func ignoreAbsent(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+// EachToken calls f with each token of the volume and its text.
+func (v *Volume) EachToken(f func(t *Token, text string) error) error {
+	for i := range v.Files {
+		if t := v.Files[i].Token; t != nil {
+			if err := f(t, v.Files[i].text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
