@@ -48,6 +48,7 @@ tool (
 )
 
 require (
+	github.com/go-jose/go-jose/v4 v4.1.8
 	github.com/token-projector/token-projector v0.0.0-00010101000000-000000000000
 	golang.org/x/sys v0.49.0
 	k8s.io/api v0.37.2

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/token-projector/token-projector/test/proc"
@@ -22,14 +23,26 @@ import (
 // Build compiles projectord into dir and returns its path, with the race
 // detector if race is set, which needs a C compiler.
 func Build(ctx context.Context, dir string, race bool) (string, error) {
-	path := filepath.Join(dir, "projectord")
+	return BuildCommand(ctx, dir, "projectord", race)
+}
+
+// BuildCommand compiles one of the commands below cmd, as Build does.
+func BuildCommand(ctx context.Context, dir, name string, race bool) (string, error) {
+	const module = "github.com/token-projector/token-projector"
+	// With the module's own go.mod and go.sum, not those of the tests.
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the module %s: %w", module, err)
+	}
+	path := filepath.Join(dir, name)
 	args := []string{"build", "-o", path}
 	if race {
 		args = append(args, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/token-projector/token-projector/cmd/projectord")...)
+	cmd := exec.CommandContext(ctx, "go", append(args, module+"/cmd/"+name)...)
+	cmd.Dir = strings.TrimSpace(string(root))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building projectord: %w\n%s", err, out)
+		return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
 	}
 	return path, nil
 }

@@ -20,6 +20,7 @@ import (
 // plane starts one of its own.
 var (
 	program string
+	ctl     string // projectorctl
 	shared  *devcluster.Cluster
 )
 
@@ -39,6 +40,9 @@ func runAll(m *testing.M) int {
 		return fail(err)
 	}
 	if program, err = daemon.Build(ctx, dir, strings.TrimSpace(string(cgo)) == "1"); err != nil {
+		return fail(err)
+	}
+	if ctl, err = daemon.BuildCommand(ctx, dir, "projectorctl", false); err != nil {
 		return fail(err)
 	}
 	if shared, err = devcluster.Start(ctx, devcluster.Config{}); err != nil {

@@ -1,24 +1,19 @@
 package integration
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/test/daemon"
-	"github.com/token-projector/token-projector/test/devcluster"
 )
 
 // TestRestartLeavesVolumesAlone ends projectord in each way, and starts it
@@ -88,15 +83,7 @@ func TestPodsThatWentWhileProjectordWasDown(t *testing.T) {
 // /readyz says so, and rotation goes on when it is back.
 func TestAPIServerAway(t *testing.T) {
 	t.Parallel()
-	cluster, err := devcluster.Start(t.Context(), devcluster.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cluster := startCluster(t)
 	w := newWorld(t, cluster)
 	d := w.startReady("--rotation-max-age=10s")
 	pod := w.create(w.newPod("pod"))
@@ -173,21 +160,11 @@ func (w *world) inodes() []string {
 // own count.
 func (w *world) tokenRequests() int {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
-	defer cancel()
-	body, err := w.client.Discovery().RESTClient().Get().AbsPath("/metrics").Do(ctx).Raw()
-	w.must(err)
-	total, found := 0, false
-	for lines := bufio.NewScanner(strings.NewReader(string(body))); lines.Scan(); {
-		line := lines.Text()
-		if strings.HasPrefix(line, "apiserver_request_total{") && strings.Contains(line, `subresource="token"`) {
-			value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-			w.must(err)
-			total, found = total+int(value), true
-		}
-	}
-	if !found {
+	n := w.serverSum(func(line string) bool {
+		return strings.HasPrefix(line, "apiserver_request_total{") && strings.Contains(line, `subresource="token"`)
+	})
+	if n == 0 {
 		w.Fatal("the API server's metrics count no TokenRequests at all")
 	}
-	return total
+	return n
 }
