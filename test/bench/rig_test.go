@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/token-projector/token-projector/test/daemon"
+	"github.com/token-projector/token-projector/test/devcluster"
+	"github.com/token-projector/token-projector/test/isolate"
+)
+
+// rig is a control plane, a node and projectord serving it.
+type rig struct {
+	*testing.B
+	dir     string
+	cluster *devcluster.Cluster
+	client  kubernetes.Interface
+	daemon  *daemon.Daemon
+}
+
+const nodeName = "bench-node"
+
+func newRig(b *testing.B, apiServerArgs ...string) *rig {
+	b.Helper()
+	r := &rig{B: b, dir: b.TempDir()}
+	b.Cleanup(func() { r.must(isolate.UnmountBelow(r.dir)) })
+	program, err := daemon.Build(b.Context(), r.dir, false)
+	r.must(err)
+	r.cluster, err = devcluster.Start(b.Context(), devcluster.Config{APIServerArgs: apiServerArgs})
+	r.must(err)
+	b.Cleanup(func() { r.must(r.cluster.Stop()) })
+	r.client, err = r.cluster.Admin()
+	r.must(err)
+	_, err = r.client.CoreV1().Nodes().Create(b.Context(),
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}, metav1.CreateOptions{})
+	r.must(err)
+	kubeconfig, err := r.cluster.NodeKubeconfig(nodeName)
+	r.must(err)
+	r.daemon, err = daemon.Start(program, filepath.Join(r.dir, "projectord.log"),
+		"--kubeconfig="+kubeconfig, "--node-name="+nodeName, "--root-dir="+r.root())
+	r.must(err)
+	b.Cleanup(r.daemon.Stop)
+	r.must(r.daemon.WaitReady(b.Context()))
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) root() string { return filepath.Join(r.dir, "root") }
+
+// namespace makes a namespace and waits until it is filled.
+func (r *rig) namespace(name string) {
+	r.Helper()
+	_, err := r.client.CoreV1().Namespaces().Create(r.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	r.must(err)
+	for {
+		_, err := r.client.CoreV1().ServiceAccounts(name).Get(r.Context(), "default", metav1.GetOptions{})
+		_, err2 := r.client.CoreV1().ConfigMaps(name).Get(r.Context(), "kube-root-ca.crt", metav1.GetOptions{})
+		if err == nil && err2 == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// post creates a Pod with the injected volume and returns it and the moment of
+// the API server's answer.
+func (r *rig) post(namespace, name string) (*corev1.Pod, time.Time) {
+	r.Helper()
+	pod, err := r.client.CoreV1().Pods(namespace).Create(r.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec:       corev1.PodSpec{NodeName: nodeName, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+	}, metav1.CreateOptions{})
+	answered := time.Now()
+	r.must(err)
+	return pod, answered
+}
+
+// waitFiles waits until the Pod's last file can be opened by its name.
+func (r *rig) waitFiles(pod *corev1.Pod) time.Time {
+	r.Helper()
+	// The writer makes user-visible links in the order of their names.
+	last := filepath.Join(r.root(), "pods", string(pod.UID), "volumes", "kubernetes.io~projected", pod.Spec.Volumes[0].Name, "token")
+	deadline := time.Now().Add(time.Minute)
+	for {
+		_, err := os.Stat(last)
+		if err == nil {
+			return time.Now()
+		}
+		if !errors.Is(err, fs.ErrNotExist) || time.Now().After(deadline) {
+			r.Fatal(fmt.Errorf("waiting for the files of Pod %s: %w", pod.Name, err))
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
