@@ -22,6 +22,13 @@ demo: ## run the main job on a real control plane and check it (root or not)
 	@echo "about 8 minutes and 3 GB of cache on 2 cores. Compiling the demo itself ..."
 	@cd test && go build -o ../bin/demo ./cmd/demo && $(if $(DEMO_KUBECONFIG),DEMO_KUBECONFIG=$(abspath $(DEMO_KUBECONFIG))) exec ../bin/demo
 
+.PHONY: record-demo
+record-demo: ## run the demo and put its output into the README
+	$(MAKE) -s demo >bin/demo.txt
+	awk '/<!-- end demo -->/ { skip = 0 } !skip { print } /<!-- begin demo -->/ { skip = 1; print "```"; \
+		while ((getline line < "bin/demo.txt") > 0) print line; print "```" }' README.md >bin/README.new
+	mv bin/README.new README.md
+
 .PHONY: test
 test: controlplane ## run all tests, against a real kube-apiserver where it matters
 	go test $(RACE) $(TESTFLAGS) ./...

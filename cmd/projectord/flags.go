@@ -61,7 +61,7 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
 	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
 	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average")
-	fs.IntVar(&o.burst, "kube-api-burst", 200, "requests to the API server that may be made at once")
+	fs.IntVar(&o.burst, "kube-api-burst", 500, "requests to the API server that may be made at once: by default the two of each of 250 Pods at a node's boot")
 	fs.StringVar(&o.logFormat, "log-format", logText, "text or json, one line an event, on standard error")
 	fs.IntVar(&o.verbosity, "v", 0, "0 logs each change, 1 and more each repeated attempt too")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")

@@ -96,20 +96,11 @@ func (d *demo) showVolume(ctx context.Context, p *pod, f referee.File) error {
 
 // watchRotations lets the referee read the files and shows each new token.
 func (d *demo) watchRotations(ctx context.Context) error {
-	names := map[string]string{}
+	d.table = newLiveTable(d.began)
+	d.referee = referee.New(d.client, 100*time.Millisecond, d.table.change)
 	for _, p := range d.pods {
 		for _, f := range p.files {
-			names[f.Path] = p.Name + "/" + filepath.Base(filepath.Dir(f.Path))
-		}
-	}
-	d.referee = referee.New(d.client, 100*time.Millisecond, func(c referee.Change) {
-		if !c.First {
-			say("%5.1fs  %-34s new token %.8s…, the one before was %.0f s old",
-				time.Since(d.began).Seconds(), names[c.File.Path], c.Claims.ID, c.PreviousAge.Seconds())
-		}
-	})
-	for _, p := range d.pods {
-		for _, f := range p.files {
+			d.table.add(f.Path, p.Name+"/"+filepath.Base(filepath.Dir(f.Path)))
 			d.referee.Watch(f)
 		}
 	}
@@ -119,12 +110,10 @@ func (d *demo) watchRotations(ctx context.Context) error {
 	d.stopRef = func() { stop(); wg.Wait() }
 
 	say("each token lives an hour or ten minutes; --rotation-max-age makes it due within %s", maxAge)
-	select {
-	case <-time.After(watchTime): // this is the show; nothing is waited for
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	show, end := context.WithTimeout(ctx, watchTime) // this is the show; nothing is waited for
+	defer end()
+	d.table.show(show.Done())
+	return ctx.Err()
 }
 
 // deletePod deletes the first Pod, and expects its volume to go and its token
@@ -139,6 +128,7 @@ func (d *demo) deletePod(ctx context.Context) error {
 		}
 		tokens = append(tokens, string(content))
 		d.referee.Release(f.Path)
+		d.table.remove(f.Path)
 	}
 	if err := d.delete(ctx, p); err != nil {
 		return err
@@ -195,11 +185,7 @@ func (d *demo) check(context.Context) error {
 		{report.Lapsed == 0, fmt.Sprintf("%d readings of a token older than %s", report.Lapsed, maxAge+late)},
 		{len(opted) == 0, "the Pod that opted out has no file"},
 	} {
-		mark := "ok  "
-		if !c.ok {
-			mark = "FAIL"
-		}
-		say("%s  %s", mark, c.what)
+		say("%s  %s", d.table.mark(c.ok), c.what)
 		if !c.ok {
 			return fmt.Errorf("the check above; details:\n%s", strings.Join(slices.Concat(report.Problems, idle, opted), "\n"))
 		}

@@ -34,6 +34,7 @@ type demo struct {
 	daemon   *daemon.Daemon
 	referee  *referee.Referee
 	stopRef  func()
+	table    *liveTable
 	began    time.Time
 }
 
@@ -161,7 +162,8 @@ Still running. Look around, and interrupt to stop:
   curl %s/metrics
   tail -f %s
 `, d.root(), d.adminCfg, d.ns, url, filepath.Join(d.dir, "projectord.log"))
-	<-ctx.Done()
+	fmt.Println()
+	d.table.show(ctx.Done())
 }
 
 // close takes everything down again. It works from any state, and after an
