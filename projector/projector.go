@@ -73,7 +73,7 @@ const workers = 32
 // Retries of a volume that can't be served begin at the span in which the API
 // server's caches catch up with a new Pod, and end at one that is easy on it.
 const (
-	firstRetry = 5 * time.Millisecond
+	firstRetry = 2 * time.Millisecond
 	lastRetry  = 30 * time.Second
 )
 
