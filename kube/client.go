@@ -7,6 +7,7 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -46,7 +47,11 @@ type Client struct {
 	report func(error)
 	pods   cache.Indexer
 	watch  cache.Controller
-	onPod  func(*corev1.Pod) // set by RunPods, before the watch begins
+
+	// Set by Run, before any watch begins.
+	running    context.Context
+	onPod      func(*corev1.Pod)
+	configMaps configMaps
 }
 
 // callTimeout bounds each request but watches, with what client-go retries by

@@ -45,18 +45,15 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 	return rotation.NewToken(answer.Status.Token), answer.Status.ExpirationTimestamp.Time, nil
 }
 
-// ConfigMap reads a ConfigMap that a Pod of the node references. Its errors
-// are the API's.
-func (c *Client) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	cm := &corev1.ConfigMap{}
-	err := c.core.Get().Namespace(namespace).Resource("configmaps").Name(name).Do(ctx).Into(cm)
-	if err != nil {
-		return nil, markCatchingUp(explain(err))
-	}
-	return cm, nil
+// ConfigMap returns a ConfigMap that a Pod of the node references, as a watch
+// last saw it, and has the volume looked at again when it changes, until it is
+// released. Its errors are the API's. It works while Run does.
+func (c *Client) ConfigMap(ctx context.Context, user projector.Key, namespace, name string) (*corev1.ConfigMap, error) {
+	return c.configMaps.get(ctx, c.running, user, objectName{namespace, name})
 }
+
+// Release ends the watches that only this volume needs.
+func (c *Client) Release(user projector.Key) { c.configMaps.release(user) }
 
 // ConfirmGone asks the API server itself, not one of its caches, whether the
 // Pod is still on this node. It goes by a LIST: a GET of a deleted Pod is

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/token-projector/token-projector/projector"
 )
 
 // byUID is the index by which Pod looks up.
@@ -78,19 +80,30 @@ func (c *Client) reported(ctx context.Context, err error) error {
 	return err
 }
 
-// RunPods watches the node's Pods until ctx ends. onPod is told of each of
-// them, and each time something about it changes, its end included; synced is
-// called once, when onPod has been told of all that exist. Neither may block.
-// Call RunPods once.
-func (c *Client) RunPods(ctx context.Context, onPod func(*corev1.Pod), synced func()) {
-	c.onPod = onPod
+// Handlers are told of changes. None may block.
+type Handlers struct {
+	// Pod is told of each Pod of the node, and each time something about it
+	// changes, its end included.
+	Pod func(*corev1.Pod)
+	// Volume is told of each volume that uses an object which changed.
+	Volume func(projector.Key)
+	// Synced is called once, when Pod has been told of all that exist.
+	Synced func()
+}
+
+// Run watches the node's Pods, and the objects that volumes use, until ctx
+// ends. Call it once.
+func (c *Client) Run(ctx context.Context, h Handlers) {
+	c.running, c.onPod = ctx, h.Pod
+	c.configMaps = configMaps{client: c, changed: h.Volume, watched: map[objectName]*watchedConfigMap{}}
+	defer c.configMaps.end()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		select {
 		case <-c.watch.HasSyncedChecker().Done():
 			c.report(nil)
-			synced()
+			h.Synced()
 		case <-ctx.Done():
 		}
 	})

@@ -34,6 +34,7 @@ type fakeCluster struct {
 	panics     bool
 
 	confirmations int
+	users         map[Key]bool // volumes that use a ConfigMap
 }
 
 func (c *fakeCluster) Pod(uid types.UID) *corev1.Pod {
@@ -42,16 +43,23 @@ func (c *fakeCluster) Pod(uid types.UID) *corev1.Pod {
 	return c.watch[uid]
 }
 
-func (c *fakeCluster) ConfigMap(_ context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+func (c *fakeCluster) ConfigMap(_ context.Context, user Key, namespace, name string) (*corev1.ConfigMap, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.panics {
 		panic("secret text")
 	}
+	c.users[user] = true
 	if cm, ok := c.configMaps[namespace+"/"+name]; ok {
 		return cm, nil
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name)
+}
+
+func (c *fakeCluster) Release(user Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.users, user)
 }
 
 func (c *fakeCluster) ConfirmGone(_ context.Context, pod PodRef) (bool, error) {
@@ -78,7 +86,7 @@ func newHarness(t *testing.T) *harness {
 	h := &harness{
 		t: t, root: t.TempDir(), minter: &rotationtest.Minter{},
 		cluster: &fakeCluster{
-			watch: map[types.UID]*corev1.Pod{}, truth: map[types.UID]bool{},
+			watch: map[types.UID]*corev1.Pod{}, truth: map[types.UID]bool{}, users: map[Key]bool{},
 			configMaps: map[string]*corev1.ConfigMap{"ns/ca": {Data: map[string]string{"ca.crt": "CA"}}},
 		},
 	}

@@ -145,6 +145,7 @@ func (p *Projector) forget(key Key, existed bool) {
 		p.stats.Removed++
 	}
 	p.mu.Unlock()
+	p.cfg.Cluster.Release(key)
 	if last {
 		p.cfg.Tokens.ForgetPod(string(key.PodUID))
 	}

@@ -38,8 +38,12 @@ type Cluster interface {
 	// Pod returns the Pod with this UID as it was last seen, or nil. The Pod
 	// must not be changed.
 	Pod(uid types.UID) *corev1.Pod
-	// ConfigMap returns a ConfigMap. Its errors are the API's.
-	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
+	// ConfigMap returns a ConfigMap for a volume that uses it, until it is
+	// released: if the object changes, the volume is to be enqueued. Its errors
+	// are the API's. The ConfigMap must not be changed.
+	ConfigMap(ctx context.Context, user Key, namespace, name string) (*corev1.ConfigMap, error)
+	// Release says that a volume uses nothing any more.
+	Release(user Key)
 	// ConfirmGone says whether the Pod is gone for certain. Anything short of
 	// certainty is an error, or false.
 	ConfirmGone(ctx context.Context, pod PodRef) (bool, error)
@@ -133,6 +137,14 @@ func (p *Projector) Enqueue(pod *corev1.Pod) {
 			p.addLocked(key)
 		}
 	}
+}
+
+// EnqueueVolume has one volume looked at, because an object that it uses has
+// changed. It does not block.
+func (p *Projector) EnqueueVolume(key Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addLocked(key)
 }
 
 func (p *Projector) addLocked(key Key) {

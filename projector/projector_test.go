@@ -67,8 +67,8 @@ func TestRemovesOnlyWhatIsConfirmedGone(t *testing.T) {
 		if err != nil || len(left) != 0 {
 			t.Errorf("left on disk: %v, %v", left, err)
 		}
-		if v := h.p.Volumes(); len(v) != 0 {
-			t.Errorf("left in memory: %v", v)
+		if v := h.p.Volumes(); len(v) != 0 || len(h.cluster.users) != 0 {
+			t.Errorf("left in memory: %v, in use: %v", v, h.cluster.users)
 		}
 	})
 }

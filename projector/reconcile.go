@@ -55,7 +55,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, nil // what it has is kept current, but it gets nothing new
 	}
 
-	in, due, stale := p.fetch(ctx, pod, v) // 3
+	in, due, stale := p.fetch(ctx, key, pod, v) // 3
 
 	files, failed := v.Build(in) // 4
 	if len(failed) > 0 {
@@ -132,7 +132,7 @@ func (p *Projector) selected(pod *corev1.Pod) bool {
 // fetch gets everything that the volume needs, side by side. due is the
 // earliest moment at which one of its tokens is due. err says that a token
 // which was handed out could not be replaced although it is due.
-func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
+func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
 	needs := v.Needs()
 	in = &payload.Inputs{
 		Pod:        pod,
@@ -172,7 +172,7 @@ func (p *Projector) fetch(ctx context.Context, pod *corev1.Pod, v payload.Volume
 		wg.Go(func() {
 			var cm *corev1.ConfigMap
 			err := p.contain(func() (err error) {
-				cm, err = p.cfg.Cluster.ConfigMap(ctx, pod.Namespace, name)
+				cm, err = p.cfg.Cluster.ConfigMap(ctx, key, pod.Namespace, name)
 				return err
 			})
 			mu.Lock()

@@ -84,7 +84,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report func(e
 	group, ctx := errgroup.WithContext(ctx)
 	synced := make(chan struct{})
 	group.Go(func() error {
-		client.RunPods(ctx, volumes.Enqueue, func() { close(synced) })
+		client.Run(ctx, kube.Handlers{Pod: volumes.Enqueue, Volume: volumes.EnqueueVolume, Synced: func() { close(synced) }})
 		return nil
 	})
 	group.Go(func() error {

@@ -22,7 +22,8 @@ import (
 type noCluster struct{}
 
 func (noCluster) Pod(types.UID) *corev1.Pod { return nil }
-func (noCluster) ConfigMap(context.Context, string, string) (*corev1.ConfigMap, error) {
+func (noCluster) Release(projector.Key)     {}
+func (noCluster) ConfigMap(context.Context, projector.Key, string, string) (*corev1.ConfigMap, error) {
 	return nil, errors.New("none")
 }
 func (noCluster) ConfirmGone(context.Context, projector.PodRef) (bool, error) { return false, nil }

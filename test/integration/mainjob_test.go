@@ -167,3 +167,66 @@ func TestOptedOutPodGetsNothing(t *testing.T) {
 		t.Error("a Pod that opted out got a directory")
 	}
 }
+
+// TestConfigMapChangesReachTheDisk changes, deletes and makes again a ConfigMap
+// that two Pods share, and ends its watch with the last of them.
+func TestConfigMapChangesReachTheDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, startCluster(t))
+	d := w.startReady()
+	configMaps := w.client.CoreV1().ConfigMaps(w.ns)
+	watches := func() int {
+		return w.serverSum(func(line string) bool {
+			return strings.HasPrefix(line, "apiserver_longrunning_requests{") && strings.Contains(line, `resource="configmaps",scope="resource"`)
+		})
+	}
+	others := watches() // the control plane's own
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings"}, Data: map[string]string{"k": "one"}}
+	_, err := configMaps.Create(w.ctx, cm, metav1.CreateOptions{})
+	w.must(err)
+	var pods []*corev1.Pod
+	var paths []string
+	for _, name := range []string{"a", "b"} {
+		pod := w.create(withVolume(w.newPod(name), nil, tokenSource("", 3600, "token"), corev1.VolumeProjection{
+			ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}},
+		}))
+		pods, paths = append(pods, pod), append(paths, filepath.Join(w.volume(pod, "v"), "k"))
+	}
+	for _, path := range paths {
+		w.waitFile(path)
+	}
+	if n := watches() - others; n != 1 {
+		t.Errorf("%d watches of single ConfigMaps for two Pods that share one, want 1", n)
+	}
+
+	cm.Data["k"] = "two"
+	_, err = configMaps.Update(w.ctx, cm, metav1.UpdateOptions{})
+	w.must(err)
+	changed := time.Now()
+	for _, path := range paths {
+		w.eventually("the change on disk", func() bool { return w.waitFile(path) == "two" })
+	}
+	if took := time.Since(changed); took > time.Second {
+		t.Errorf("a change took %v to reach the disk, want a second at most", took)
+	}
+
+	w.must(configMaps.Delete(w.ctx, "settings", metav1.DeleteOptions{}))
+	w.eventually("the volumes to be degraded", func() bool {
+		_, body, err := d.Get(w.ctx, "/metrics")
+		w.must(err)
+		return strings.Contains(body, `projectord_volumes{phase="Degraded"} 2`)
+	})
+	if got := w.waitFile(paths[0]); got != "two" {
+		t.Errorf("without its ConfigMap the file is %q, want its last good content", got)
+	}
+	cm.Data["k"], cm.ResourceVersion = "three", ""
+	_, err = configMaps.Create(w.ctx, cm, metav1.CreateOptions{})
+	w.must(err)
+	for _, path := range paths {
+		w.eventually("the new ConfigMap on disk", func() bool { return w.waitFile(path) == "three" })
+	}
+	for _, pod := range pods {
+		w.deletePod(pod)
+	}
+	w.eventually("the watch to end with its last user", func() bool { return watches() == others })
+}

@@ -110,3 +110,6 @@ func Tail(path string, lines int) string {
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// PID is the program's process id.
+func (p *Process) PID() int { return p.os.Pid }
