@@ -33,7 +33,8 @@ func inspectCommand() *cobra.Command {
 		Short: "Say what a token, or each token of a volume, is",
 		Long: `Say what a service-account token is: its kind, whom it speaks for, what it is
 bound to, for which audiences, its age, its deadline and the claim that says so,
-and by when projectord rotates it. For a directory in the kubelet's layout also
+and when projectord with its default flags rotates it, if it was asked for with the
+audience and the lifetime that it has. For a directory in the kubelet's layout also
 its generation, files and modes, and what is wrong with them. Never shows the
 token or its signature.`,
 		Example: `  projectorctl inspect /var/run/secrets/kubernetes.io/serviceaccount
@@ -88,33 +89,38 @@ func (f *inspectFlags) inspect(cmd *cobra.Command, path string, now time.Time) (
 		}
 		return v, v.EachToken(func(t *inspect.Token, text string) error { return f.verify(cmd, t, text) })
 	}
-	text, err := readToken(cmd.InOrStdin(), path)
+	text, written, err := readToken(cmd.InOrStdin(), path)
 	if err != nil {
 		return nil, err
 	}
-	t, err := inspect.ParseToken(text, now)
+	t, err := inspect.ParseToken(text, written, now)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return t, f.verify(cmd, t, text)
 }
 
-// readToken reads a file or standard input; white space around is taken off.
-func readToken(stdin io.Reader, path string) (string, error) {
+// readToken reads a file, and when it was written, or standard input; white
+// space around is taken off.
+func readToken(stdin io.Reader, path string) (text string, written time.Time, err error) {
 	in := stdin
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
-			return "", fmt.Errorf("reading token: %w", err)
+			return "", time.Time{}, fmt.Errorf("reading token: %w", err)
 		}
 		defer func() { _ = file.Close() }()
-		in = file
+		info, err := file.Stat()
+		if err != nil {
+			return "", time.Time{}, fmt.Errorf("reading token: %w", err)
+		}
+		in, written = file, info.ModTime()
 	}
 	content, err := io.ReadAll(io.LimitReader(in, maxInput))
 	if err != nil {
-		return "", fmt.Errorf("reading token: %w", err)
+		return "", time.Time{}, fmt.Errorf("reading token: %w", err)
 	}
-	return strings.TrimSpace(string(content)), nil
+	return strings.TrimSpace(string(content)), written, nil
 }
 
 // verify adds what was asked for beyond the token's own word.

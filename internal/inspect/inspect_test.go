@@ -41,7 +41,7 @@ func TestParseTokenKinds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			text := rotationtest.JWT(tt.claims)
-			token, err := ParseToken(text, now)
+			token, err := ParseToken(text, time.Time{}, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestParseTokenRefusesWhatIsNone(t *testing.T) {
 		"another subject's":      rotationtest.JWT(`{"sub": "alice"}`),
 		"claims that are a list": rotationtest.JWT(`[]`),
 	} {
-		if token, err := ParseToken(text, now); err == nil {
+		if token, err := ParseToken(text, time.Time{}, now); err == nil {
 			t.Errorf("%s is taken for %+v", name, token)
 		}
 	}

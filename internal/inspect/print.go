@@ -46,8 +46,8 @@ func (t *Token) print(w io.Writer, indent string, now time.Time) error {
 	if t.Kind == KindExtended {
 		line("exp", "%s, extended; do not go by it", moment(t.ExpiresAt, now))
 	}
-	if !t.DueBy.IsZero() {
-		line("rotated by", "%s", moment(t.DueBy, now))
+	if !t.Due.IsZero() {
+		line("due", "%s; at the latest %s", moment(t.Due, now), moment(t.DueBy, now))
 	}
 	if t.Review != nil {
 		line("review", "%s", t.Review)

@@ -52,8 +52,10 @@ type Token struct {
 	DeadlineClaim string    `json:"deadlineClaim,omitempty"`
 	ExpiresAt     time.Time `json:"expiresAt,omitzero"`
 	Expired       bool      `json:"expired"`
-	// DueBy is when projectord replaces it at the latest: at 80% of its
-	// lifetime or at 24 h. The exact moment lies between 10% and that.
+	// Due is when projectord with its default flags rotates it, if it was asked
+	// for with the audience and the lifetime that it has. DueBy, 80% of its
+	// lifetime or 24 h, is the latest that this may be.
+	Due   time.Time `json:"due,omitzero"`
 	DueBy time.Time `json:"dueBy,omitzero"`
 	// Review and Signature are set if they were asked for.
 	Review    *Review    `json:"review,omitempty"`
@@ -65,9 +67,10 @@ var errNoServiceAccount = errors.New("a JSON web token, but not of a Kubernetes 
 
 const subjectPrefix = "system:serviceaccount:"
 
-// ParseToken reads a token's claims as of now. Its errors never contain any
-// part of the text.
-func ParseToken(text string, now time.Time) (*Token, error) {
+// ParseToken reads a token's claims as of now. received is the time of the
+// token's file, from which its age counts; zero if it is not known. Errors
+// never contain any part of the text.
+func ParseToken(text string, received, now time.Time) (*Token, error) {
 	claims, err := rotation.ParseClaims(text)
 	if err != nil {
 		return nil, err
@@ -105,10 +108,30 @@ func ParseToken(text string, now time.Time) (*Token, error) {
 		t.Deadline, t.DeadlineClaim = claims.ExpiresAt, "exp"
 	}
 	t.Expired = !t.Deadline.IsZero() && !now.Before(t.Deadline)
-	if lifetime := claims.Lifetime(); lifetime > 0 {
-		t.DueBy = t.IssuedAt.Add(rotation.DefaultPolicy().Period(lifetime))
+	if received.IsZero() {
+		received = t.IssuedAt
 	}
+	t.setDue(claims, received)
 	return t, nil
+}
+
+// setDue applies the default rule to what the token was probably asked for.
+func (t *Token) setDue(claims rotation.Claims, received time.Time) {
+	lifetime := claims.Lifetime()
+	if lifetime <= 0 {
+		return
+	}
+	request := rotation.Request{
+		Namespace: claims.Namespace, ServiceAccount: claims.ServiceAccount.Name, Pod: claims.Pod, Lifetime: lifetime,
+	}
+	// The API server's own audience is its issuer, unless it is told otherwise;
+	// it is asked for by naming none.
+	if len(claims.Audiences) > 0 && claims.Audiences[0] != claims.Issuer {
+		request.Audience = claims.Audiences[0]
+	}
+	policy := rotation.DefaultPolicy()
+	t.Due = policy.Due(request, rotation.Grant{Claims: claims, Received: received, Lifetime: lifetime})
+	t.DueBy = received.Add(policy.Period(lifetime))
 }
 
 func ref(o rotation.ObjectRef) *rotation.ObjectRef {

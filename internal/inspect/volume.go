@@ -107,7 +107,7 @@ func (v *Volume) readFiles(now time.Time) error {
 			}
 			if LooksLikeToken(content) {
 				f.text = string(content)
-				f.Token, _ = ParseToken(f.text, now) // a token of something else is shown as a file
+				f.Token, _ = ParseToken(f.text, f.Modified, now) // a token of something else is shown as a file
 			}
 		}
 		v.Files = append(v.Files, f)

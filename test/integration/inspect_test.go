@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -14,11 +15,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/token-projector/token-projector/test/daemon"
 )
 
 // inspected is what the tests read of `projectorctl inspect -o json`.
 type inspected struct {
 	Kind, Issuer, DeadlineClaim string
+	Due                         time.Time
 	Expired                     bool
 	Signature                   *struct{ Valid bool }
 	Review                      *struct {
@@ -58,7 +62,7 @@ func (w *world) inspect(args ...string) inspected {
 func TestInspectTellsTokensApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
-	w.startReady()
+	d := w.startReady()
 	account, err := w.client.CoreV1().ServiceAccounts(w.ns).Get(w.ctx, "default", metav1.GetOptions{})
 	w.must(err)
 	account.Annotations = map[string]string{"kubernetes.io/enforce-mountable-secrets": "true"}
@@ -87,7 +91,14 @@ func TestInspectTellsTokensApart(t *testing.T) {
 	if len(volume.Problems) != 0 || volume.Generation == "" || len(volume.Files) != 3 {
 		t.Errorf("volume %+v", volume)
 	}
+	published, err := d.WaitLine(w.ctx, "the publication", func(l daemon.Line) bool { return l.Text("msg") == "published volume" })
+	w.must(err)
+	due, err := time.Parse(time.RFC3339Nano, published.Text("next_rotation"))
+	w.must(err)
 	for _, file := range volume.Files {
+		if file.Token != nil && !file.Token.Due.Equal(due) {
+			t.Errorf("inspect says that %s is due at %v, the daemon at %v", file.Path, file.Token.Due, due)
+		}
 		if (file.Path == "token") != (file.Token != nil) {
 			t.Errorf("file %s has token %v", file.Path, file.Token)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/token-projector/token-projector/rotation"
 	"github.com/token-projector/token-projector/test/referee"
 )
 
@@ -25,11 +26,16 @@ type liveTable struct {
 
 type liveRow struct {
 	path, name string
+	request    rotation.Request
 	id         string
-	issued     time.Time
+	received   time.Time
+	due        time.Time
 	changed    time.Time // when the last swap was seen
 	rotations  int
 }
+
+// policy is what projectord is started with.
+var policy = rotation.Policy{Fraction: 0.8, MaxAge: maxAge, Spread: rotation.SpreadPhase}
 
 func newLiveTable(began time.Time) *liveTable {
 	terminal := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb"
@@ -37,10 +43,10 @@ func newLiveTable(began time.Time) *liveTable {
 }
 
 // add makes a row for a file. Rows are shown in the order in which they came.
-func (t *liveTable) add(path, name string) {
+func (t *liveTable) add(path, name string, request rotation.Request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rows = append(t.rows, &liveRow{path: path, name: name})
+	t.rows = append(t.rows, &liveRow{path: path, name: name, request: request})
 }
 
 // remove takes a row out.
@@ -63,7 +69,11 @@ func (t *liveTable) change(c referee.Change) {
 		if r.path != c.File.Path {
 			continue
 		}
-		r.id, r.issued = c.Claims.ID, c.Claims.IssuedAt
+		r.id, r.received = c.Claims.ID, time.Now()
+		if info, err := os.Stat(r.path); err == nil {
+			r.received = info.ModTime()
+		}
+		r.due = policy.Due(r.request, rotation.Grant{Claims: c.Claims, Received: r.received, Lifetime: c.Claims.Lifetime()})
 		if c.First {
 			continue
 		}
@@ -119,7 +129,7 @@ func (t *liveTable) draw(now time.Time) {
 		}
 		out.WriteByte('\n')
 	}
-	line("1", fmt.Sprintf("%-34s %-9s  %-*s  %s", "VOLUME", "TOKEN", barWidth+7, "AGE, OF "+maxAge.String()+" AT MOST", "ROTATIONS"))
+	line("1", fmt.Sprintf("%-34s %-9s  %-*s  %s", "VOLUME", "TOKEN", barWidth+7, "NEXT ROTATION", "ROTATIONS"))
 	for _, r := range t.rows {
 		text, style := r.line(now), ""
 		if now.Sub(r.changed) < flash {
@@ -132,10 +142,13 @@ func (t *liveTable) draw(now time.Time) {
 }
 
 func (r *liveRow) line(now time.Time) string {
-	age := max(0, now.Sub(r.issued))
-	full := min(barWidth, int(int64(age)*barWidth/int64(maxAge)))
+	if r.id == "" {
+		return r.name
+	}
+	age, life := max(0, now.Sub(r.received)), r.due.Sub(r.received)
+	full := min(barWidth, int(int64(age)*barWidth/int64(life)))
 	bar := strings.Repeat("#", full) + strings.Repeat(".", barWidth-full)
-	return fmt.Sprintf("%-34s %-.8s…  [%s] %3.0fs  %d", r.name, r.id, bar, age.Seconds(), r.rotations)
+	return fmt.Sprintf("%-34s %-.8s…  [%s] %3.0fs  %d", r.name, r.id, bar, max(0, (life-age).Seconds()), r.rotations)
 }
 
 // mark is a check's result.

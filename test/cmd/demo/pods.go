@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/token-projector/token-projector/rotation"
 	"github.com/token-projector/token-projector/test/referee"
 )
 
@@ -24,6 +25,9 @@ const (
 	late = 10 * time.Second
 	// stepTimeout is how long anything may take that should take a moment.
 	stepTimeout = 30 * time.Second
+	// What the Pod vault-agent asks for besides the injected volume.
+	vaultAudience = "vault"
+	vaultSeconds  = 600
 	// demoLabel marks the demo's Pods, so that no others are served.
 	demoLabel = "token-projector.io/demo"
 )
@@ -54,10 +58,10 @@ func (d *demo) createPods(ctx context.Context) error {
 
 	vault := d.podSpec("vault-agent")
 	vault.Spec.ServiceAccountName = account.Name
-	seconds := int64(600)
+	seconds := int64(vaultSeconds)
 	vault.Spec.Volumes = []corev1.Volume{{Name: "vault-token", VolumeSource: corev1.VolumeSource{
 		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
-			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", ExpirationSeconds: &seconds, Path: "token"},
+			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: vaultAudience, ExpirationSeconds: &seconds, Path: "token"},
 		}}},
 	}}}
 	vault.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "vault-token", MountPath: "/var/run/secrets/vault", ReadOnly: true}}
@@ -135,6 +139,18 @@ func (d *demo) volume(p *pod, name string) string {
 }
 
 func (d *demo) podDir(p *pod) string { return filepath.Join(d.root(), "pods", string(p.UID)) }
+
+// request is what a Pod asks for with a token file.
+func (d *demo) request(p *pod, f referee.File) rotation.Request {
+	r := rotation.Request{
+		Namespace: p.Namespace, ServiceAccount: p.Spec.ServiceAccountName,
+		Pod: rotation.ObjectRef{Name: p.Name, UID: string(p.UID)}, Audience: f.Audience, Lifetime: 3607 * time.Second,
+	}
+	if f.Audience == vaultAudience {
+		r.Lifetime = vaultSeconds * time.Second
+	}
+	return r
+}
 
 // delete removes a Pod at once, as its kubelet would in the end.
 func (d *demo) delete(ctx context.Context, p *pod) error {

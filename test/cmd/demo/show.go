@@ -100,7 +100,7 @@ func (d *demo) watchRotations(ctx context.Context) error {
 	d.referee = referee.New(d.client, 100*time.Millisecond, d.table.change)
 	for _, p := range d.pods {
 		for _, f := range p.files {
-			d.table.add(f.Path, p.Name+"/"+filepath.Base(filepath.Dir(f.Path)))
+			d.table.add(f.Path, p.Name+"/"+filepath.Base(filepath.Dir(f.Path)), d.request(p, f))
 			d.referee.Watch(f)
 		}
 	}
