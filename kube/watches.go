@@ -23,6 +23,11 @@ import (
 const (
 	firstWatchRetry = 2 * time.Millisecond
 	lastWatchRetry  = 30 * time.Second
+	// relistWait comes after a watch that had begun: many end together when the
+	// API server does, and must not come back together.
+	relistWait = time.Second
+	// watchTime is how long a watch lasts at least, half as much again at most.
+	watchTime = 20 * time.Minute
 )
 
 // objectName names an object of a namespace.
@@ -110,10 +115,8 @@ func (m *configMaps) release(user projector.Key) {
 func (m *configMaps) watch(ctx context.Context, name objectName, w *watchedConfigMap) {
 	wait := firstWatchRetry
 	for ctx.Err() == nil {
-		began := time.Now()
-		m.follow(ctx, name, w)
-		if time.Since(began) > lastWatchRetry {
-			wait = firstWatchRetry // it worked for a while
+		if m.follow(ctx, name, w) {
+			wait = relistWait
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)):
@@ -123,9 +126,9 @@ func (m *configMaps) watch(ctx context.Context, name objectName, w *watchedConfi
 	}
 }
 
-// follow does one LIST and one WATCH, until that fails or the server ends it,
-// as it does every few minutes.
-func (m *configMaps) follow(ctx context.Context, name objectName, w *watchedConfigMap) {
+// follow does one LIST and one WATCH, until that fails or its time is over. It
+// says whether the LIST was answered.
+func (m *configMaps) follow(ctx context.Context, name objectName, w *watchedConfigMap) (listed bool) {
 	options := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name.name).String()}
 	listing, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -136,7 +139,7 @@ func (m *configMaps) follow(ctx context.Context, name objectName, w *watchedConf
 		if ctx.Err() == nil {
 			m.set(w, nil, markCatchingUp(explain(err)))
 		}
-		return
+		return false
 	}
 	if len(list.Items) == 0 {
 		m.set(w, nil, apierrors.NewNotFound(corev1.Resource("configmaps"), name.name))
@@ -144,30 +147,34 @@ func (m *configMaps) follow(ctx context.Context, name objectName, w *watchedConf
 		m.set(w, &list.Items[0], nil)
 	}
 
-	options.ResourceVersion = list.ResourceVersion
-	options.Watch = true
+	lasts := watchTime + rand.N(watchTime/2)
+	seconds := int64(lasts / time.Second)
+	options.TimeoutSeconds, options.ResourceVersion, options.Watch = &seconds, list.ResourceVersion, true
+	ctx, cancelWatch := context.WithTimeout(ctx, lasts+callTimeout) // for a server that does not end it
+	defer cancelWatch()
 	events, err := m.client.core.Get().Namespace(name.namespace).Resource("configmaps").
 		VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
 	if err != nil {
-		return
+		return true
 	}
 	defer events.Stop()
 	for event := range events.ResultChan() {
 		cm, ok := event.Object.(*corev1.ConfigMap)
 		switch {
-		case !ok: // an error, such as 410 Gone: the LIST will tell
-			return
+		case !ok: // an error, such as 410 Gone: the next LIST will tell
+			return true
 		case event.Type == watch.Deleted:
 			m.set(w, nil, apierrors.NewNotFound(corev1.Resource("configmaps"), name.name))
 		default:
 			m.set(w, cm, nil)
 		}
 	}
+	return true
 }
 
 // set takes note of what is known of a ConfigMap now, and tells its users if
-// that is something new. An object that was seen stays while the API server
-// can't be asked: only its absence takes it away.
+// that is something new. An object that was seen, or seen to be absent, stays
+// so while the API server can't be asked.
 func (m *configMaps) set(w *watchedConfigMap, object *corev1.ConfigMap, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,7 +187,7 @@ func (m *configMaps) set(w *watchedConfigMap, object *corev1.ConfigMap, err erro
 	}
 	same := object != nil && w.object != nil && object.ResourceVersion == w.object.ResourceVersion ||
 		err != nil && w.err != nil && err.Error() == w.err.Error()
-	if err != nil && w.object != nil && !apierrors.IsNotFound(err) {
+	if err != nil && !apierrors.IsNotFound(err) && (w.object != nil || apierrors.IsNotFound(w.err)) {
 		return
 	}
 	if object != nil {

@@ -330,6 +330,9 @@ func TestSelectorChoosesNewVolumesOnly(t *testing.T) {
 		h.apply(newPod("not-chosen"))
 		h.assertPhase("chosen", PhaseReady)
 		h.assertToken("not-chosen", "")
+		if v := h.status("not-chosen"); v.Phase != "" {
+			t.Errorf("a volume that is not to be served counts as %s", v.Phase)
+		}
 		h.sleep(lifetime)
 		if token := h.token("before"); token == "" || token == "1" {
 			t.Errorf("token %q; a volume that was there before the selector must stay and stay current", token)

@@ -52,7 +52,8 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, err
 	}
 	if generation == "" && (pod.DeletionTimestamp != nil || !p.selected(pod)) {
-		return time.Time{}, nil // what it has is kept current, but it gets nothing new
+		p.forget(key, false) // what it has would be kept current, but it gets nothing new
+		return time.Time{}, nil
 	}
 
 	in, due, stale := p.fetch(ctx, key, pod, v) // 3

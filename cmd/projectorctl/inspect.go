@@ -16,6 +16,11 @@ import (
 	"github.com/token-projector/token-projector/rotation"
 )
 
+// errTokenArgument does not repeat what others may read on a terminal or in a
+// log.
+var errTokenArgument = usageError{errors.New("the argument is a token itself: others can see it in the list of processes; " +
+	"give its file's name, or the token on standard input with '-'")}
+
 type inspectFlags struct {
 	output     string
 	review     bool
@@ -44,6 +49,9 @@ token or its signature.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("inspect takes one FILE, DIRECTORY or -, not %d", len(args))}
+			}
+			if inspect.IsTokenItself(args[0]) {
+				return errTokenArgument
 			}
 			return nil
 		},

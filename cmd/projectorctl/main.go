@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/token-projector/token-projector/internal/inspect"
 	"github.com/token-projector/token-projector/internal/names"
 )
 
@@ -40,6 +41,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 && inspect.IsTokenItself(args[0]) {
+				return errTokenArgument
+			}
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("unknown command %q", args[0])}
 			}

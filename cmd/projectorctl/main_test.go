@@ -34,6 +34,8 @@ func TestInspect(t *testing.T) {
 		{"no such file", []string{"inspect", file + "x"}, "", 1, "", "no such file"},
 		{"no such key set", []string{"inspect", "--jwks", file + "x", file}, "", 1, "", "reading key set"},
 		{"no key set", []string{"inspect", "--jwks", file, file}, "", 1, "", "not a JSON web key set"},
+		{"the token itself", []string{"inspect", token}, "", 2, "", "is a token itself"},
+		{"the token as a command", []string{token}, "", 2, "", "is a token itself"},
 		{"no argument", []string{"inspect"}, "", 2, "", "takes one FILE"},
 		{"unknown flag", []string{"inspect", "--nope", file}, "", 2, "", "unknown flag"},
 		{"unknown output", []string{"inspect", "-o", "yaml", file}, "", 2, "", `--output "yaml"`},

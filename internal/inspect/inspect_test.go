@@ -174,6 +174,16 @@ func TestReadVolume(t *testing.T) {
 		{"foreign file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "x"), nil, 0600) }, "x is not a link into ..data"},
 		{"link to nothing", func(dir string) error { return os.Symlink("..data/x", filepath.Join(dir, "x")) }, "x is a link to nothing"},
 		{"no link", func(dir string) error { return os.Remove(filepath.Join(dir, "token")) }, "token has no link"},
+		{"writable", func(dir string) error { return os.Chmod(filepath.Join(dir, gen, "token"), 0666) }, "can be written by others"},
+		{"link in the generation", func(dir string) error {
+			if err := os.Remove(filepath.Join(dir, gen, "ca.crt")); err != nil {
+				return err
+			}
+			return os.Symlink("/etc/passwd", filepath.Join(dir, gen, "ca.crt"))
+		}, "is no regular file"},
+		{"newline", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, gen, "token"), []byte(token+"\n"), 0600)
+		}, "white space around"},
 		{"no ..data", func(dir string) error { return os.Remove(filepath.Join(dir, "..data")) }, "..data is not a link"},
 		{"..data leads out", func(dir string) error {
 			if err := os.Remove(filepath.Join(dir, "..data")); err != nil {

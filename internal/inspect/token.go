@@ -160,6 +160,13 @@ func parseLegacy(text string) legacyClaims {
 	return legacy
 }
 
+// IsTokenItself says whether a command's argument is a token, or a part of one,
+// in the place of a file's name: such an argument must not be repeated.
+func IsTokenItself(arg string) bool {
+	_, err := rotation.ParseClaims(arg)
+	return err == nil || strings.HasPrefix(arg, "eyJ")
+}
+
 // LooksLikeToken says whether a file's content might be a token, so that a
 // volume's other files are left alone.
 func LooksLikeToken(content []byte) bool {

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -99,14 +100,23 @@ func (v *Volume) readFiles(now time.Time) error {
 		if err != nil {
 			return err
 		}
+		if !info.Mode().IsRegular() {
+			v.Problems = append(v.Problems, rel+" is no regular file: not the writer's")
+		}
+		if info.Mode().IsRegular() && info.Mode()&0022 != 0 {
+			v.Problems = append(v.Problems, rel+" can be written by others than its owner")
+		}
 		f := File{Path: rel, Mode: info.Mode().String(), Size: info.Size(), Modified: info.ModTime()}
 		if info.Mode().IsRegular() {
 			content, err := os.ReadFile(path)
 			if err != nil {
 				return ignoreAbsent(err)
 			}
-			if LooksLikeToken(content) {
-				f.text = string(content)
+			if text := bytes.TrimSpace(content); LooksLikeToken(text) {
+				if len(text) != len(content) {
+					v.Problems = append(v.Problems, rel+" has white space around the token, which some SDKs do not take off")
+				}
+				f.text = string(text)
 				f.Token, _ = ParseToken(f.text, f.Modified, now) // a token of something else is shown as a file
 			}
 		}

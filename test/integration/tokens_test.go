@@ -74,13 +74,18 @@ func TestBoundTokens(t *testing.T) {
 		}
 	}
 
-	w.deletePod(pod)
-	again := w.create(w.newPod("pod")) // the same name, another UID
-	w.eventually("the old Pod's token to be refused", func() bool { return !w.tokenReview(token).Authenticated })
-	status = w.tokenReview(token)
-	if status.Error == "" || status.User.Username != "" {
-		t.Errorf("a refused token has error %q and user %q, want an error and no user", status.Error, status.User.Username)
+	assertRefused := func(when string) {
+		t.Helper()
+		w.eventually("the token to be refused "+when, func() bool { return !w.tokenReview(token).Authenticated })
+		status := w.tokenReview(token)
+		if status.Error == "" || status.User.Username != "" {
+			t.Errorf("%s it has error %q and user %q, want an error and no user", when, status.Error, status.User.Username)
+		}
 	}
+	w.deletePod(pod)
+	assertRefused("after the Pod's end")
+	again := w.create(w.newPod("pod"))
+	assertRefused("when another Pod has its name")
 	w.eventually("the old volume to go", func() bool { return !w.exists(filepath.Dir(path)) })
 	fresh := w.tokenFiles(again)[0]
 	w.must(w.review(fresh, w.waitFile(fresh.Path)))
