@@ -87,7 +87,7 @@ func (r *rig) breakdown(pods []measured) {
 		mint = append(mint, minted)
 		write = append(write, p.published.Sub(lastAnswer))
 	}
-	fmt.Printf("RESULT pod_to_files_parts p50_ms watch=%.1f lag=%.1f mint=%.1f configmap=%.1f write=%.1f lag_p99_ms=%.1f\n",
+	fmt.Printf("RESULT pod_to_files_parts watch_p50_ms=%.1f lag_p50_ms=%.1f mint_p50_ms=%.1f configmap_p50_ms=%.1f write_p50_ms=%.1f lag_p99_ms=%.1f\n",
 		ms(percentile(watch, 50)), ms(percentile(lag, 50)), ms(percentile(mint, 50)),
 		ms(percentile(configMap, 50)), ms(percentile(write, 50)), ms(percentile(lag, 99)))
 }
