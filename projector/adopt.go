@@ -20,15 +20,7 @@ func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomi
 	if known {
 		return generation, nil
 	}
-	present, err := p.medium.present(path)
-	if err != nil {
-		return "", fmt.Errorf("looking for what an earlier process left: %w", err)
-	}
-	if !present {
-		p.noteAdopted(key, "")
-		return "", nil
-	}
-	set, err := dir.Read()
+	set, err := p.medium.read(path, dir)
 	if err != nil {
 		return "", fmt.Errorf("reading what an earlier process left: %w", err)
 	}

@@ -62,6 +62,16 @@ func (m medium) present(path string) (bool, error) {
 	return set.Generation != "", err
 }
 
+// read returns what is published in a volume; that is nothing if the volume does
+// not exist.
+func (m medium) read(path string, dir *atomicdir.Dir) (atomicdir.Set, error) {
+	present, err := m.present(path)
+	if err != nil || !present {
+		return atomicdir.Set{}, err
+	}
+	return dir.Read()
+}
+
 // prepare makes the volume's directory, with a tmpfs on it where that is the
 // medium. What lies on the disk below is removed first, not hidden.
 func (m medium) prepare(path string) error {

@@ -209,14 +209,7 @@ var errNothingPublished = errors.New("the first publication needs every source")
 // keepUnclaimed adds what is published at paths that no source gave a file
 // for: an old valid credential beats no credential.
 func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *atomicdir.Dir) ([]atomicdir.File, error) {
-	present, err := p.medium.present(where)
-	if err != nil {
-		return nil, err
-	}
-	if !present {
-		return nil, errNothingPublished
-	}
-	set, err := dir.Read()
+	set, err := p.medium.read(where, dir)
 	if err != nil {
 		return nil, fmt.Errorf("reading what is published: %w", err)
 	}

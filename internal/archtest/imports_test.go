@@ -46,6 +46,7 @@ var why = map[string]map[string]string{
 	"internal/health":   {module + "internal/logonce": "tells a change from a repetition"},
 	"internal/inspect": {
 		"github.com/go-jose/go-jose/v4": "verifies signatures",
+		module + "projector/atomicdir":  "knows a generation by its name",
 		module + "rotation":             "claims and lifetimes",
 	},
 	"internal/logonce": {},

@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
 )
 
 // Volume is what lies in a projected volume's directory.
@@ -33,8 +34,6 @@ type File struct {
 	text string
 }
 
-var generationName = regexp.MustCompile(`^\.\.\d{4}_\d{2}_\d{2}_\d{2}_\d{2}_\d{2}\.\d+$`)
-
 // ReadVolume looks at a directory in the kubelet's layout. What is wrong with
 // it is in Problems; the error is for a directory that can't be read.
 func ReadVolume(dir string, now time.Time) (*Volume, error) {
@@ -45,7 +44,7 @@ func ReadVolume(dir string, now time.Time) (*Volume, error) {
 	v := &Volume{Path: dir, Files: []File{}}
 	problem := func(format string, args ...any) { v.Problems = append(v.Problems, fmt.Sprintf(format, args...)) }
 	target, err := os.Readlink(filepath.Join(dir, "..data"))
-	if err != nil || !generationName.MatchString(target) {
+	if err != nil || !atomicdir.IsGeneration(target) {
 		problem("..data is not a link to a generation: not a projected volume, or one that nothing has been published in")
 		return v, nil
 	}
@@ -65,7 +64,7 @@ func ReadVolume(dir string, now time.Time) (*Volume, error) {
 		case name == "..data" || name == target:
 		case name == "..data_tmp":
 			problem("..data_tmp was left by a writer that was interrupted")
-		case generationName.MatchString(name):
+		case atomicdir.IsGeneration(name):
 			problem("generation %s is an old one", name)
 		case link != "..data/"+name:
 			problem("%s is not a link into ..data: not the writer's", name)

@@ -39,6 +39,9 @@ const (
 // decimal number.
 var generationPattern = regexp.MustCompile(`^\.\.\d{4}_\d{2}_\d{2}_\d{2}_\d{2}_\d{2}\.\d{1,20}$`)
 
+// IsGeneration says whether a name in a volume is that of a generation.
+func IsGeneration(name string) bool { return generationPattern.MatchString(name) }
+
 // newGeneration makes a name for a generation.
 func newGeneration(now time.Time) string {
 	return fmt.Sprintf("..%s.%d", now.UTC().Format("2006_01_02_15_04_05"), rand.Uint32())

@@ -66,7 +66,7 @@ func clean(root int, files []File, current string) error {
 		switch {
 		case name == dataLinkTmp:
 			ours = true
-		case generationPattern.MatchString(name):
+		case IsGeneration(name):
 			ours = name != current
 		case !strings.HasPrefix(name, reserved) && !wanted[name]:
 			target, err := readLink(root, name)

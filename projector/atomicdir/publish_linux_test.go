@@ -104,7 +104,7 @@ func TestPublishWritesTheKubeletsLayout(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0077)) // modes are exact whatever the umask
 	dir := t.TempDir()
 	r := publish(t, dir, payload("one"))
-	if !r.Changed || !generationPattern.MatchString(r.Generation) {
+	if !r.Changed || !IsGeneration(r.Generation) {
 		t.Errorf("result %+v", r)
 	}
 	assertTree(t, dir, published("one"))

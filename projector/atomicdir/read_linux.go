@@ -38,7 +38,7 @@ func (d *Dir) readCurrent(root int) (set Set, intact bool, err error) {
 	if err != nil {
 		return Set{}, false, err
 	}
-	if !generationPattern.MatchString(name) {
+	if !IsGeneration(name) {
 		return Set{}, false, nil
 	}
 	dir, err := openDirIn(root, name)

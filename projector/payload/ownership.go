@@ -77,7 +77,7 @@ func fsUser(spec *corev1.PodSpec) *int64 {
 	}
 	var common *int64
 	same := true
-	add := func(sc *corev1.SecurityContext) {
+	eachContainer(spec, func(_ []corev1.VolumeMount, sc *corev1.SecurityContext) {
 		user := podUser
 		if sc != nil && sc.RunAsUser != nil {
 			user = sc.RunAsUser
@@ -90,16 +90,7 @@ func fsUser(spec *corev1.PodSpec) *int64 {
 		case *common != *user:
 			same = false
 		}
-	}
-	for i := range spec.InitContainers {
-		add(spec.InitContainers[i].SecurityContext)
-	}
-	for i := range spec.Containers {
-		add(spec.Containers[i].SecurityContext)
-	}
-	for i := range spec.EphemeralContainers {
-		add(spec.EphemeralContainers[i].SecurityContext)
-	}
+	})
 	if !same {
 		return nil
 	}

@@ -61,21 +61,26 @@ func hasToken(p *corev1.ProjectedVolumeSource) bool {
 
 func mountedVolumes(spec *corev1.PodSpec) map[string]bool {
 	mounted := map[string]bool{}
-	add := func(mounts []corev1.VolumeMount) {
+	eachContainer(spec, func(mounts []corev1.VolumeMount, _ *corev1.SecurityContext) {
 		for i := range mounts {
 			mounted[mounts[i].Name] = true
 		}
-	}
+	})
+	return mounted
+}
+
+// eachContainer calls f with what decides about volumes, of all init, regular
+// and ephemeral containers.
+func eachContainer(spec *corev1.PodSpec, f func([]corev1.VolumeMount, *corev1.SecurityContext)) {
 	for i := range spec.InitContainers {
-		add(spec.InitContainers[i].VolumeMounts)
+		f(spec.InitContainers[i].VolumeMounts, spec.InitContainers[i].SecurityContext)
 	}
 	for i := range spec.Containers {
-		add(spec.Containers[i].VolumeMounts)
+		f(spec.Containers[i].VolumeMounts, spec.Containers[i].SecurityContext)
 	}
 	for i := range spec.EphemeralContainers {
-		add(spec.EphemeralContainers[i].VolumeMounts)
+		f(spec.EphemeralContainers[i].VolumeMounts, spec.EphemeralContainers[i].SecurityContext)
 	}
-	return mounted
 }
 
 // Needs is what must be fetched before a volume can be built, each thing once.

@@ -69,9 +69,9 @@ func (r *rig) namespace(name string) {
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	r.must(err)
 	for {
-		_, err := r.client.CoreV1().ServiceAccounts(name).Get(r.Context(), "default", metav1.GetOptions{})
-		_, err2 := r.client.CoreV1().ConfigMaps(name).Get(r.Context(), "kube-root-ca.crt", metav1.GetOptions{})
-		if err == nil && err2 == nil {
+		filled, err := devcluster.NamespaceFilled(r.Context(), r.client, name)
+		r.must(err)
+		if filled {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)

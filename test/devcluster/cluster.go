@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -115,6 +117,19 @@ func (c *Cluster) Admin() (kubernetes.Interface, error) { return kubernetes.NewF
 
 // AdminConfig is the configuration of a client with all rights.
 func (c *Cluster) AdminConfig() *rest.Config { return rest.CopyConfig(c.admin) }
+
+// NamespaceFilled says whether the controllers have put into a namespace what
+// Pods need: the default ServiceAccount and the ConfigMap with the CA.
+func NamespaceFilled(ctx context.Context, client kubernetes.Interface, namespace string) (bool, error) {
+	_, err := client.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
+	if err == nil {
+		_, err = client.CoreV1().ConfigMaps(namespace).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
+	}
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // file is a path in the cluster's directory.
 func (c *Cluster) file(name string) string { return filepath.Join(c.Dir, name) }

@@ -53,9 +53,9 @@ func newWorld(t *testing.T, cluster *devcluster.Cluster) *world {
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.ns}}, metav1.CreateOptions{})
 	w.must(err)
 	w.eventually("the namespace to be filled", func() bool {
-		_, err := w.client.CoreV1().ServiceAccounts(w.ns).Get(w.ctx, "default", metav1.GetOptions{})
-		_, err2 := w.client.CoreV1().ConfigMaps(w.ns).Get(w.ctx, "kube-root-ca.crt", metav1.GetOptions{})
-		return err == nil && err2 == nil
+		filled, err := devcluster.NamespaceFilled(w.ctx, w.client, w.ns)
+		w.must(err)
+		return filled
 	})
 	return w
 }
@@ -163,24 +163,7 @@ func (w *world) volume(pod *corev1.Pod, name string) string {
 }
 
 // tokenFiles are the token files that a Pod should have, by its spec.
-func (w *world) tokenFiles(pod *corev1.Pod) []referee.File {
-	var files []referee.File
-	for _, v := range pod.Spec.Volumes {
-		if v.Projected == nil {
-			continue
-		}
-		for _, s := range v.Projected.Sources {
-			if t := s.ServiceAccountToken; t != nil {
-				files = append(files, referee.File{
-					Path:    filepath.Join(w.volume(pod, v.Name), t.Path),
-					User:    "system:serviceaccount:" + pod.Namespace + ":" + pod.Spec.ServiceAccountName,
-					PodName: pod.Name, PodUID: string(pod.UID), Audience: t.Audience,
-				})
-			}
-		}
-	}
-	return files
-}
+func (w *world) tokenFiles(pod *corev1.Pod) []referee.File { return referee.TokenFiles(pod, w.root()) }
 
 // waitFile waits for a file and returns what is in it.
 func (w *world) waitFile(path string) string {

@@ -28,6 +28,8 @@ type File struct {
 	PodName  string
 	PodUID   string
 	Audience string // empty: the API server's own
+	// Lifetime is what the Pod asks for; 0 if it does not say.
+	Lifetime time.Duration
 	// MaxAge is the age from which a token counts as lapsed, besides its own
 	// deadline; 0 is none.
 	MaxAge time.Duration

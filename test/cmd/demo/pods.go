@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/referee"
 )
 
@@ -25,9 +26,6 @@ const (
 	late = 10 * time.Second
 	// stepTimeout is how long anything may take that should take a moment.
 	stepTimeout = 30 * time.Second
-	// What the Pod vault-agent asks for besides the injected volume.
-	vaultAudience = "vault"
-	vaultSeconds  = 600
 	// demoLabel marks the demo's Pods, so that no others are served.
 	demoLabel = "token-projector.io/demo"
 )
@@ -58,10 +56,10 @@ func (d *demo) createPods(ctx context.Context) error {
 
 	vault := d.podSpec("vault-agent")
 	vault.Spec.ServiceAccountName = account.Name
-	seconds := int64(vaultSeconds)
+	seconds := int64(600)
 	vault.Spec.Volumes = []corev1.Volume{{Name: "vault-token", VolumeSource: corev1.VolumeSource{
 		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
-			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: vaultAudience, ExpirationSeconds: &seconds, Path: "token"},
+			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", ExpirationSeconds: &seconds, Path: "token"},
 		}}},
 	}}}
 	vault.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "vault-token", MountPath: "/var/run/secrets/vault", ReadOnly: true}}
@@ -90,14 +88,7 @@ func (d *demo) createPods(ctx context.Context) error {
 // waitDefaultAccount waits until the controllers have filled the namespace.
 func (d *demo) waitDefaultAccount(ctx context.Context) error {
 	return poll(ctx, "the namespace's default ServiceAccount and CA", func() (bool, error) {
-		_, err := d.client.CoreV1().ServiceAccounts(d.ns).Get(ctx, "default", metav1.GetOptions{})
-		if err == nil {
-			_, err = d.client.CoreV1().ConfigMaps(d.ns).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
-		}
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		return err == nil, err
+		return devcluster.NamespaceFilled(ctx, d.client, d.ns)
 	})
 }
 
@@ -114,42 +105,22 @@ func (d *demo) podSpec(name string) *corev1.Pod {
 // expect derives from a Pod, as the API server returned it, which token files
 // it should have.
 func (d *demo) expect(created *corev1.Pod) *pod {
-	p := &pod{Pod: created}
-	for _, v := range created.Spec.Volumes {
-		if v.Projected == nil {
-			continue
-		}
-		for _, s := range v.Projected.Sources {
-			if t := s.ServiceAccountToken; t != nil {
-				p.files = append(p.files, referee.File{
-					Path:    filepath.Join(d.volume(p, v.Name), t.Path),
-					User:    "system:serviceaccount:" + created.Namespace + ":" + created.Spec.ServiceAccountName,
-					PodName: created.Name, PodUID: string(created.UID), Audience: t.Audience,
-					MaxAge: maxAge + late,
-				})
-			}
-		}
+	p := &pod{Pod: created, files: referee.TokenFiles(created, d.root())}
+	for i := range p.files {
+		p.files[i].MaxAge = maxAge + late
 	}
 	return p
 }
 
-// volume is where a Pod's volume lies, in the kubelet's layout.
-func (d *demo) volume(p *pod, name string) string {
-	return filepath.Join(d.podDir(p), "volumes", "kubernetes.io~projected", name)
-}
-
+// podDir is where a Pod's volumes lie.
 func (d *demo) podDir(p *pod) string { return filepath.Join(d.root(), "pods", string(p.UID)) }
 
 // request is what a Pod asks for with a token file.
 func (d *demo) request(p *pod, f referee.File) rotation.Request {
-	r := rotation.Request{
+	return rotation.Request{
 		Namespace: p.Namespace, ServiceAccount: p.Spec.ServiceAccountName,
-		Pod: rotation.ObjectRef{Name: p.Name, UID: string(p.UID)}, Audience: f.Audience, Lifetime: 3607 * time.Second,
+		Pod: rotation.ObjectRef{Name: p.Name, UID: string(p.UID)}, Audience: f.Audience, Lifetime: f.Lifetime,
 	}
-	if f.Audience == vaultAudience {
-		r.Lifetime = vaultSeconds * time.Second
-	}
-	return r
 }
 
 // delete removes a Pod at once, as its kubelet would in the end.
