@@ -17,6 +17,7 @@ type volume struct {
 	namespace, pod, path string
 	generation           string
 	adopted              bool // the disk has been read
+	served               bool // a pass has got as far as publishing
 	due                  time.Time
 	problem              string // of the last pass
 	reported             string // the problem that was logged
@@ -55,33 +56,35 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) (generation str
 
 func (p *Projector) noteAdopted(key Key, generation string) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	v := p.entryLocked(key)
 	v.adopted, v.generation = true, generation
-	p.mu.Unlock()
-	if generation != "" {
-		p.logger(key).Info("adopted volume", "generation", generation)
-	}
 }
 
-// noteResult records what a publish did.
+// noteResult records what a publish did; result is zero if it failed.
 func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) {
 	p.mu.Lock()
 	v := p.entryLocked(key)
 	message := "wrote volume anew"
-	if v.generation == "" {
+	switch {
+	case v.generation == "":
 		message = "published volume"
+	case !v.served:
+		message = "adopted volume"
 	}
+	report := result.Changed
 	v.due = due
 	if result.Generation != "" {
-		v.generation = result.Generation
+		report = report || !v.served
+		v.generation, v.served = result.Generation, true
 	}
 	if result.Changed {
 		p.stats.Published++
 	}
 	path := v.path
 	p.mu.Unlock()
-	if result.Changed {
-		p.logger(key).Info(message, "generation", result.Generation, "next_rotation", due, "path", path)
+	if report {
+		p.logger(key).Info(message, "generation", result.Generation, "changed", result.Changed, "next_rotation", due, "path", path)
 	}
 }
 

@@ -40,7 +40,7 @@ func inspectCommand() *cobra.Command {
 bound to, for which audiences, its age, its deadline and the claim that says so,
 and when projectord with its default flags rotates it, if it was asked for with the
 audience and the lifetime that it has. For a directory in the kubelet's layout also
-its generation, files and modes, and what is wrong with them. Never shows the
+its generation, links, files and modes, and what is wrong with them. Never shows the
 token or its signature.`,
 		Example: `  projectorctl inspect /var/run/secrets/kubernetes.io/serviceaccount
   kubectl create token default | projectorctl inspect -

@@ -6,14 +6,17 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
 
@@ -175,6 +178,7 @@ func TestReadVolume(t *testing.T) {
 		{"link to nothing", func(dir string) error { return os.Symlink("..data/x", filepath.Join(dir, "x")) }, "x is a link to nothing"},
 		{"no link", func(dir string) error { return os.Remove(filepath.Join(dir, "token")) }, "token has no link"},
 		{"writable", func(dir string) error { return os.Chmod(filepath.Join(dir, gen, "token"), 0666) }, "can be written by others"},
+		{"writable directory", func(dir string) error { return os.Chmod(filepath.Join(dir, gen), 0777) }, "can be written by everybody"},
 		{"link in the generation", func(dir string) error {
 			if err := os.Remove(filepath.Join(dir, gen, "ca.crt")); err != nil {
 				return err
@@ -216,5 +220,38 @@ func TestReadVolume(t *testing.T) {
 	v, err := ReadVolume(build(t), now.Add(time.Hour))
 	if err != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0], "expired") {
 		t.Errorf("an hour later: %+v, %v", v, err)
+	}
+	if want := []Link{{"..data", gen}, {"ca.crt", "..data/ca.crt"}, {"token", "..data/token"}}; !slices.Equal(v.Links, want) {
+		t.Errorf("links %v, want %v", v.Links, want)
+	}
+}
+
+// TestReadVolumeWhileItIsPublished swaps the generation behind the reader's
+// back.
+func TestReadVolumeWhileItIsPublished(t *testing.T) {
+	for _, tt := range []struct {
+		swaps int
+		wrong int
+	}{{0, 0}, {1, 0}, {looks - 1, 0}, {looks, 1}} {
+		dir := t.TempDir()
+		writer := atomicdir.New(dir)
+		publish := func(n int) {
+			if _, err := writer.Publish([]atomicdir.File{{Path: fmt.Sprint("file-", n), Data: []byte("x"), Mode: 0644}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish(0)
+		swaps := 0
+		v, err := untilStill(func() (*Volume, error) {
+			v, err := readOnce(dir, now)
+			if swaps < tt.swaps {
+				swaps++
+				publish(swaps)
+			}
+			return v, err
+		})
+		if err != nil || len(v.Problems) != tt.wrong || len(v.Files) != 1 {
+			t.Errorf("%d swaps: %+v, %v", tt.swaps, v, err)
+		}
 	}
 }

@@ -38,6 +38,9 @@ func (t *Token) print(w io.Writer, indent string, now time.Time) error {
 	if !t.IssuedAt.IsZero() {
 		line("issued", "%s", moment(t.IssuedAt, now))
 	}
+	if t.LifetimeSeconds > 0 {
+		line("lifetime", "%s", time.Duration(t.LifetimeSeconds)*time.Second)
+	}
 	if t.Deadline.IsZero() {
 		line("deadline", "none: it never expires")
 	} else {
@@ -95,6 +98,9 @@ func (v *Volume) Print(w io.Writer, now time.Time) error {
 	}
 	if v.Generation != "" {
 		_, _ = fmt.Fprintf(w, "  generation %s, written %s\n", v.Generation, moment(v.WrittenAt, now))
+	}
+	for _, l := range v.Links {
+		_, _ = fmt.Fprintf(w, "  link        %s -> %s\n", l.Name, l.Target)
 	}
 	for _, f := range v.Files {
 		_, _ = fmt.Fprintf(w, "  %s  %s  %d bytes\n", f.Mode, f.Path, f.Size)

@@ -45,7 +45,9 @@ type Token struct {
 	Node           *rotation.ObjectRef `json:"node,omitempty"`
 	Secret         *rotation.ObjectRef `json:"secret,omitempty"`
 	IssuedAt       time.Time           `json:"issuedAt,omitzero"`
-	AgeSeconds     int64               `json:"ageSeconds,omitempty"`
+	// LifetimeSeconds is from IssuedAt to Deadline: what was granted.
+	LifetimeSeconds int64 `json:"lifetimeSeconds,omitempty"`
+	AgeSeconds      int64 `json:"ageSeconds,omitempty"`
 	// Deadline is when the token must be replaced by, and DeadlineClaim the
 	// claim that says so: warnafter or exp.
 	Deadline      time.Time `json:"deadline,omitzero"`
@@ -107,6 +109,7 @@ func ParseToken(text string, received, now time.Time) (*Token, error) {
 	case !claims.ExpiresAt.IsZero():
 		t.Deadline, t.DeadlineClaim = claims.ExpiresAt, "exp"
 	}
+	t.LifetimeSeconds = int64(max(0, claims.Lifetime()) / time.Second)
 	t.Expired = !t.Deadline.IsZero() && !now.Before(t.Deadline)
 	if received.IsZero() {
 		received = t.IssuedAt

@@ -18,9 +18,17 @@ type Volume struct {
 	Path       string    `json:"path"`
 	Generation string    `json:"generation,omitempty"`
 	WrittenAt  time.Time `json:"writtenAt,omitzero"`
-	Files      []File    `json:"files"`
+	// Links are the names that programs open, each leading through ..data.
+	Links []Link `json:"links"`
+	Files []File `json:"files"`
 	// Problems say what is not as the writer leaves it; empty if all is well.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Link is a symbolic link at the top of a volume.
+type Link struct {
+	Name   string `json:"name"`
+	Target string `json:"target"`
 }
 
 // File is one file of a volume.
@@ -34,17 +42,42 @@ type File struct {
 	text string
 }
 
+// looks is how often a volume is read whose generation is swapped meanwhile.
+const looks = 5
+
 // ReadVolume looks at a directory in the kubelet's layout. What is wrong with
-// it is in Problems; the error is for a directory that can't be read.
+// it is in Problems; the error is for a directory that can't be read. A volume
+// that is published while it is read is read again.
 func ReadVolume(dir string, now time.Time) (*Volume, error) {
+	return untilStill(func() (*Volume, error) { return readOnce(dir, now) })
+}
+
+// untilStill reads until the generation is the same after as before.
+func untilStill(read func() (*Volume, error)) (v *Volume, err error) {
+	for range looks {
+		v, err = read()
+		if err != nil || v.Generation == "" {
+			return v, err
+		}
+		if target, _ := os.Readlink(filepath.Join(v.Path, "..data")); target == v.Generation {
+			return v, nil
+		}
+	}
+	v.Problems = append(v.Problems, "it was published again each time it was read: what is said of it may be mixed")
+	return v, nil
+}
+
+func readOnce(dir string, now time.Time) (*Volume, error) {
+	// The link first: all that is read later is of it, or of one that
+	// untilStill finds changed.
+	target, linkErr := os.Readlink(filepath.Join(dir, "..data"))
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	v := &Volume{Path: dir, Files: []File{}}
+	v := &Volume{Path: dir, Links: []Link{}, Files: []File{}}
 	problem := func(format string, args ...any) { v.Problems = append(v.Problems, fmt.Sprintf(format, args...)) }
-	target, err := os.Readlink(filepath.Join(dir, "..data"))
-	if err != nil || !atomicdir.IsGeneration(target) {
+	if linkErr != nil || !atomicdir.IsGeneration(target) {
 		problem("..data is not a link to a generation: not a projected volume, or one that nothing has been published in")
 		return v, nil
 	}
@@ -60,6 +93,9 @@ func ReadVolume(dir string, now time.Time) (*Volume, error) {
 	for _, e := range entries {
 		name := e.Name()
 		link, _ := os.Readlink(filepath.Join(dir, name))
+		if link != "" {
+			v.Links = append(v.Links, Link{Name: name, Target: link})
+		}
 		switch {
 		case name == "..data" || name == target:
 		case name == "..data_tmp":
@@ -88,7 +124,7 @@ func ReadVolume(dir string, now time.Time) (*Volume, error) {
 func (v *Volume) readFiles(now time.Time) error {
 	root := filepath.Join(v.Path, v.Generation)
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return ignoreAbsent(err)
 		}
 		info, err := e.Info()
@@ -98,6 +134,13 @@ func (v *Volume) readFiles(now time.Time) error {
 		rel, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
+		}
+		if info.IsDir() {
+			// A group may have been given the directories, by fsGroup.
+			if info.Mode()&0002 != 0 {
+				v.Problems = append(v.Problems, "directory "+filepath.Join(v.Generation, rel)+" can be written by everybody")
+			}
+			return nil
 		}
 		if !info.Mode().IsRegular() {
 			v.Problems = append(v.Problems, rel+" is no regular file: not the writer's")

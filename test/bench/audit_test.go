@@ -3,7 +3,6 @@ package bench
 import (
 	"bufio"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -87,9 +86,10 @@ func (r *rig) breakdown(pods []measured) {
 		mint = append(mint, minted)
 		write = append(write, p.published.Sub(lastAnswer))
 	}
-	fmt.Printf("RESULT pod_to_files_parts watch_p50_ms=%.1f lag_p50_ms=%.1f mint_p50_ms=%.1f configmap_p50_ms=%.1f write_p50_ms=%.1f lag_p99_ms=%.1f\n",
-		ms(percentile(watch, 50)), ms(percentile(lag, 50)), ms(percentile(mint, 50)),
-		ms(percentile(configMap, 50)), ms(percentile(write, 50)), ms(percentile(lag, 99)))
+	result(r.B, "pod_to_files_parts",
+		fig("watch_p50_ms", "%.1f", ms(percentile(watch, 50))), fig("lag_p50_ms", "%.1f", ms(percentile(lag, 50))),
+		fig("mint_p50_ms", "%.1f", ms(percentile(mint, 50))), fig("configmap_p50_ms", "%.1f", ms(percentile(configMap, 50))),
+		fig("write_p50_ms", "%.1f", ms(percentile(write, 50))), fig("lag_p99_ms", "%.1f", ms(percentile(lag, 99))))
 }
 
 func latest(a, b time.Time) time.Time {

@@ -49,10 +49,12 @@ func podToFiles(b *testing.B) {
 		wg.Wait()
 	}, "parallel")
 	bare50 := percentile(bare, 50)
-	fmt.Printf("RESULT pod_to_files n=%d p50_ms=%.1f p99_ms=%.1f bare_p50_ms=%.1f p50_ratio=%.2f p99_ratio=%.2f burst60_serial_p99_ms=%.0f burst60_parallel_p99_ms=%.0f\n",
-		n, ms(percentile(files, 50)), ms(percentile(files, 99)), ms(bare50),
-		float64(percentile(files, 50))/float64(bare50), float64(percentile(files, 99))/float64(bare50),
-		ms(percentile(serial, 99)), ms(percentile(parallel, 99)))
+	p50, p99 := percentile(files, 50), percentile(files, 99)
+	result(b, "pod_to_files", fig("n", "%.0f", n),
+		fig("p50_ms", "%.1f", ms(p50)), fig("p99_ms", "%.1f", ms(p99)), fig("bare_p50_ms", "%.1f", ms(bare50)),
+		fig("p50_ratio", "%.2f", ratio(p50, bare50)).within(2), fig("p99_ratio", "%.2f", ratio(p99, bare50)).within(6),
+		fig("burst60_serial_p99_ms", "%.0f", ms(percentile(serial, 99))).within(60),
+		fig("burst60_parallel_p99_ms", "%.0f", ms(percentile(parallel, 99))).within(250))
 	r.breakdown(pods)
 }
 
@@ -94,5 +96,7 @@ func percentile(d []time.Duration, p int) time.Duration {
 	d = slices.Sorted(slices.Values(d))
 	return d[min(len(d)-1, len(d)*p/100)]
 }
+
+func ratio(ours, peer time.Duration) float64 { return float64(ours) / float64(peer) }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

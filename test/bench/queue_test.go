@@ -52,7 +52,8 @@ func queueOf(b *testing.B, n int) {
 	}
 	queue.ShutDown()
 	runtime.KeepAlive(keys)
-	fmt.Printf("RESULT queue keys=%d add_ms=%.0f heap_mib=%.1f all_due_last_late_ms=%.0f\n", n, ms(added), weight, ms(worst))
+	result(b, "queue", fig("keys", "%.0f", float64(n)), fig("add_ms", "%.0f", ms(added)),
+		fig("heap_mib", "%.1f", weight), fig("all_due_last_late_ms", "%.0f", ms(worst)))
 }
 
 func heapMiB() float64 {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bufio"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -9,6 +8,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,7 +46,14 @@ func TestTheServersOwnCounters(t *testing.T) {
 		}
 	}
 
+	const shown = "^serviceaccount_(stale|legacy)_tokens_total"
+	doc := w.newDocument()
+	before := w.metricLines(shown)
 	w.authenticate(w.aged(token, 2*time.Hour))
+	doc.put("counters", "$ kubectl get --raw /metrics | grep -E '"+shown+"'\n"+before+
+		"$ # now a client that kept its token for two hours makes a request\n"+
+		"$ kubectl get --raw /metrics | grep -E '"+shown+"'\n"+w.metricLines(shown))
+	doc.compare()
 	if n := w.serverCount("serviceaccount_stale_tokens_total"); n != 1 {
 		t.Errorf("after a client that kept its token for two hours serviceaccount_stale_tokens_total is %d, want 1", n)
 	}
@@ -110,17 +117,36 @@ func (w *world) serverCount(name string) int {
 // serverSum sums the API server's metrics whose lines match.
 func (w *world) serverSum(match func(line string) bool) int {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
-	defer cancel()
-	body, err := w.client.Discovery().RESTClient().Get().AbsPath("/metrics").Do(ctx).Raw()
-	w.must(err)
 	total := 0
-	for lines := bufio.NewScanner(strings.NewReader(string(body))); lines.Scan(); {
-		if line := lines.Text(); match(line) {
+	for line := range strings.Lines(w.metrics()) {
+		if line = strings.TrimSpace(line); match(line) {
 			value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
 			w.must(err)
 			total += int(value)
 		}
 	}
 	return total
+}
+
+// metrics is what the API server counts, as text.
+func (w *world) metrics() string {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	body, err := w.client.Discovery().RESTClient().Get().AbsPath("/metrics").Do(ctx).Raw()
+	w.must(err)
+	return string(body)
+}
+
+// metricLines are the API server's metrics that match.
+func (w *world) metricLines(pattern string) string {
+	w.Helper()
+	matching := regexp.MustCompile(pattern)
+	var lines strings.Builder
+	for line := range strings.Lines(w.metrics()) {
+		if matching.MatchString(line) {
+			lines.WriteString(line)
+		}
+	}
+	return lines.String()
 }

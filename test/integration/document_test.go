@@ -3,79 +3,35 @@ package integration
 import (
 	"flag"
 	"fmt"
+	"io"
+	"maps"
+	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
-	"testing"
+	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 var update = flag.Bool("update", false, "rewrite the output in docs/tokens.md")
 
-// TestTokensDocument runs the commands of docs/tokens.md and compares their
-// output with what stands there; -update writes it there.
-func TestTokensDocument(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, shared)
-	w.startReady()
-	admin, err := w.cluster.AdminKubeconfig()
-	w.must(err)
-	keys := filepath.Join(w.dir, "keys.json")
-	jwks, err := w.client.Discovery().RESTClient().Get().AbsPath("/openid/v1/jwks").Do(w.ctx).Raw()
-	w.must(err)
-	w.must(os.WriteFile(keys, jwks, 0600))
-
-	doc := &document{world: w, blocks: map[string]string{}}
-	pod := w.create(w.newPod("web"))
-	f := w.tokenFiles(pod)[0]
-	kept := filepath.Join(w.dir, "kept")
-	w.must(os.WriteFile(kept, []byte(w.waitFile(f.Path)), 0600))
-	volume := filepath.Dir(f.Path)
-	doc.names = map[string]string{
-		w.ns: "shop", w.node: "node-1", w.root(): "/var/lib/projectord", string(pod.UID): "…",
-		filepath.Base(volume): "kube-api-access-…", admin: "admin.conf", keys: "keys.json", kept: "kept-token",
-	}
-	doc.run("volume", "inspect", volume)
-	doc.run("review", "inspect", "--review", "--kubeconfig", admin, f.Path)
-
-	w.deletePod(pod)
-	w.create(w.newPod("web"))
-	w.eventually("the token to be refused", func() bool { return w.review(f, w.waitFile(kept)) != nil })
-	doc.run("refused", "inspect", "--review", "--kubeconfig", admin, kept)
-	doc.run("offline", "inspect", "--jwks", keys, kept)
-
-	vault := w.create(withVolume(w.newPod("vault-agent"), nil, tokenSource("vault", 600, "token")))
-	path := w.tokenFiles(vault)[0].Path
-	w.waitFile(path)
-	doc.names[string(vault.UID)] = "…"
-	doc.run("audience", "inspect", path)
-
-	_, err = w.client.CoreV1().Secrets(w.ns).Create(w.ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "old", Annotations: map[string]string{"kubernetes.io/service-account.name": "default"}},
-		Type:       corev1.SecretTypeServiceAccountToken,
-	}, metav1.CreateOptions{})
-	w.must(err)
-	legacy := filepath.Join(w.dir, "legacy")
-	w.eventually("the token controller to fill the Secret", func() bool {
-		secret, err := w.client.CoreV1().Secrets(w.ns).Get(w.ctx, "old", metav1.GetOptions{})
-		w.must(err)
-		w.must(os.WriteFile(legacy, secret.Data["token"], 0600))
-		return len(secret.Data["token"]) > 0
-	})
-	doc.names[legacy] = "legacy-token"
-	doc.run("legacy", "inspect", legacy)
-
-	doc.compare("../../docs/tokens.md")
-}
+// tokensDocument has the output of commands in it, block by block; the tests
+// that make them compare, and -update writes.
+const tokensDocument = "../../docs/tokens.md"
 
 // document collects the output of commands by the name of their block.
 type document struct {
 	*world
 	names  map[string]string // what differs at each run -> what stands for it
 	blocks map[string]string
+}
+
+func (w *world) newDocument() *document {
+	return &document{world: w, blocks: map[string]string{}, names: map[string]string{
+		w.ns: "shop", w.node: "node-1", w.root(): "/var/lib/projectord", w.cluster.URL(): "https://10.0.0.1:6443",
+	}}
 }
 
 // What else differs at each run.
@@ -85,16 +41,19 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "…"},
 	{regexp.MustCompile(`\.\.\d{4}(_\d\d){5}\.\d+`), "..…"},
+	{regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`), "kube-api-access-…"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:]+Z \((in )?[0-9hms]+( ago)?\)`), "…"},
 	{regexp.MustCompile(`\b\d+ bytes`), "… bytes"},
 	{regexp.MustCompile(`key [A-Za-z0-9_-]{20,}`), "key …"},
+	{regexp.MustCompile(`"jwks_uri":"https://[^/]+/`), `"jwks_uri":"https://10.0.0.1:6443/`},
+	{regexp.MustCompile(`"resourceVersion": "\d+"`), `"resourceVersion": "…"`},
 }
 
-func (d *document) run(block string, args ...string) {
-	d.Helper()
-	text := "$ projectorctl " + strings.Join(args, " ") + "\n" + d.projectorctl(args...)
-	for from, to := range d.names {
-		text = strings.ReplaceAll(text, from, to)
+// put makes a block of text.
+func (d *document) put(block, text string) {
+	// The longest first: one may be a part of another.
+	for _, from := range slices.SortedFunc(maps.Keys(d.names), func(a, b string) int { return len(b) - len(a) }) {
+		text = strings.ReplaceAll(text, from, d.names[from])
 	}
 	for _, v := range varying {
 		text = v.pattern.ReplaceAllString(text, v.by)
@@ -102,25 +61,64 @@ func (d *document) run(block string, args ...string) {
 	d.blocks[block] = fmt.Sprintf("<!-- begin %s -->\n```\n%s```\n<!-- end %s -->", block, text, block)
 }
 
-// compare looks for each block in the document.
-func (d *document) compare(path string) {
+// run makes a block of a command and its output.
+func (d *document) run(block string, args ...string) {
 	d.Helper()
-	content, err := os.ReadFile(path)
+	d.put(block, "$ projectorctl "+strings.Join(args, " ")+"\n"+d.projectorctl(args...))
+}
+
+// curl is the answer to a request with a token, as curl prints it; it makes the
+// request itself. grep leaves only the lines that it matches.
+func (d *document) curl(token, path string, grep *regexp.Regexp) string {
+	d.Helper()
+	cfg := rest.AnonymousClientConfig(d.cluster.AdminConfig())
+	cfg.BearerTokenFile, cfg.UserAgent = token, "curl/8.14.1"
+	transport, err := rest.TransportFor(cfg)
+	d.must(err)
+	request, err := http.NewRequestWithContext(d.ctx, http.MethodGet, d.cluster.URL()+path, nil)
+	d.must(err)
+	answer, err := (&http.Client{Transport: transport}).Do(request)
+	d.must(err)
+	body, err := io.ReadAll(answer.Body)
+	d.must(err)
+	d.must(answer.Body.Close())
+	command := `$ curl -s --cacert ca.crt -H "Authorization: Bearer $(cat token)" ` + d.cluster.URL() + path
+	text := strings.TrimRight(string(body), "\n") + "\n"
+	if grep == nil {
+		return command + "\n" + text
+	}
+	command += fmt.Sprintf(" | grep -E '%s'\n", grep)
+	for line := range strings.Lines(text) {
+		if grep.MatchString(line) {
+			command += line
+		}
+	}
+	return command
+}
+
+var documentMu sync.Mutex // tests run side by side
+
+// compare looks for each block in the document.
+func (d *document) compare() {
+	d.Helper()
+	documentMu.Lock()
+	defer documentMu.Unlock()
+	content, err := os.ReadFile(tokensDocument)
 	d.must(err)
 	updated := string(content)
 	for name, want := range d.blocks {
 		pattern := regexp.MustCompile(`(?s)<!-- begin ` + name + ` -->.*<!-- end ` + name + ` -->`)
 		got := pattern.FindString(updated)
 		if got == "" {
-			d.Errorf("%s has no block %s", path, name)
+			d.Errorf("%s has no block %s", tokensDocument, name)
 		} else if got != want {
 			updated = strings.Replace(updated, got, want, 1)
 			if !*update {
-				d.Errorf("block %s of %s is not what the commands print now (run this test with -update):\n%s\nwant\n%s", name, path, got, want)
+				d.Errorf("block %s of %s is not what the commands print now (run this test with -update):\n%s\nwant\n%s", name, tokensDocument, got, want)
 			}
 		}
 	}
 	if *update {
-		d.must(os.WriteFile(path, []byte(updated), 0644))
+		d.must(os.WriteFile(tokensDocument, []byte(updated), 0644))
 	}
 }

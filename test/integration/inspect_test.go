@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-
-	"github.com/token-projector/token-projector/test/daemon"
 )
 
 // inspected is what the tests read of `projectorctl inspect -o json`.
@@ -91,10 +90,7 @@ func TestInspectTellsTokensApart(t *testing.T) {
 	if len(volume.Problems) != 0 || volume.Generation == "" || len(volume.Files) != 3 {
 		t.Errorf("volume %+v", volume)
 	}
-	published, err := d.WaitLine(w.ctx, "the publication", func(l daemon.Line) bool { return l.Text("msg") == "published volume" })
-	w.must(err)
-	due, err := time.Parse(time.RFC3339Nano, published.Text("next_rotation"))
-	w.must(err)
+	due := w.nextRotation(d, "published volume")
 	for _, file := range volume.Files {
 		if file.Token != nil && !file.Token.Due.Equal(due) {
 			t.Errorf("inspect says that %s is due at %v, the daemon at %v", file.Path, file.Token.Due, due)
@@ -129,6 +125,10 @@ func TestPermissions(t *testing.T) {
 	client, err := kubernetes.NewForConfig(cfg)
 	w.must(err)
 	other := newWorld(t, shared).ns
+	doc := w.newDocument()
+	doc.names[other] = "reports"
+	reports := "/api/v1/namespaces/" + other + "/configmaps?limit=1"
+	doc.put("forbidden", doc.curl(f.Path, reports, nil))
 	list := func(ns string) error {
 		_, err := client.CoreV1().ConfigMaps(ns).List(w.ctx, metav1.ListOptions{})
 		return err
@@ -148,6 +148,8 @@ func TestPermissions(t *testing.T) {
 	}, metav1.CreateOptions{})
 	w.must(err)
 	w.eventually("the role to take effect", func() bool { return list(other) == nil })
+	doc.put("allowed", doc.curl(f.Path, reports, regexp.MustCompile(`"(kind|name)":`)))
+	doc.compare()
 	if err := list(w.ns); !apierrors.IsForbidden(err) {
 		t.Errorf("in its own namespace, where it has no role: %v, want 403", err)
 	}

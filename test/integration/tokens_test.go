@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/test/daemon"
 	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/referee"
 )
@@ -98,6 +100,14 @@ func TestOptOut(t *testing.T) {
 	w := newWorld(t, shared)
 	w.startReady()
 	yes, no := true, false
+	setting := func(b *bool) string {
+		if b == nil {
+			return "-"
+		}
+		return fmt.Sprint(*b)
+	}
+	var table strings.Builder
+	fmt.Fprintf(&table, "%-16s%-8s%s\n", "ServiceAccount", "Pod", "volume")
 	for _, tt := range []struct {
 		name         string
 		account, pod *bool
@@ -109,6 +119,7 @@ func TestOptOut(t *testing.T) {
 		{"pod-true-over-account-false", &no, &yes, true},
 		{"pod-false-over-account-true", &yes, &no, false},
 	} {
+		fmt.Fprintf(&table, "%-16s%-8s%v\n", setting(tt.account), setting(tt.pod), map[bool]string{true: "yes", false: "no"}[tt.want])
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: tt.name}, AutomountServiceAccountToken: tt.account}
 		_, err := w.client.CoreV1().ServiceAccounts(w.ns).Create(w.ctx, account, metav1.CreateOptions{})
 		w.must(err)
@@ -129,6 +140,9 @@ func TestOptOut(t *testing.T) {
 			t.Errorf("%s: files there: %v, want %v", tt.name, got, tt.want)
 		}
 	}
+	doc := w.newDocument()
+	doc.put("opt-out", table.String())
+	doc.compare()
 }
 
 // TestInjectedVolumeAndOneOfItsOwn: modes, paths and lifetimes of the volume
@@ -199,16 +213,17 @@ func TestExtendedToken(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	tests := []struct {
 		name    string
+		block   string // of docs/tokens.md
 		cluster func(t *testing.T) *devcluster.Cluster
 		ask     int64
 		exp     time.Duration // exp - iat
 		granted time.Duration
 	}{
-		{"the server's default", func(*testing.T) *devcluster.Cluster { return shared }, 3607, year, 3607 * time.Second},
-		{"extension off", func(t *testing.T) *devcluster.Cluster {
+		{"the server's default", "", func(*testing.T) *devcluster.Cluster { return shared }, 3607, year, 3607 * time.Second},
+		{"extension off", "extension-off", func(t *testing.T) *devcluster.Cluster {
 			return startCluster(t, "--service-account-extend-token-expiration=false")
 		}, 3607, 3607 * time.Second, 3607 * time.Second},
-		{"a maximum of two hours", func(t *testing.T) *devcluster.Cluster {
+		{"a maximum of two hours", "maximum", func(t *testing.T) *devcluster.Cluster {
 			return startCluster(t, "--service-account-max-token-expiration=2h")
 		}, 24 * 3600, 2 * time.Hour, 2 * time.Hour},
 	}
@@ -230,9 +245,22 @@ func TestExtendedToken(t *testing.T) {
 			if off := deadline.Sub(claims.IssuedAt.Add(tt.granted)).Abs(); off > 3*time.Second {
 				t.Errorf("the daemon's deadline is %v off what was granted", off)
 			}
+			due := w.nextRotation(first, "published volume")
+			if early, late := claims.IssuedAt, claims.IssuedAt.Add(tt.granted*8/10+3*time.Second); !due.After(early) || due.After(late) {
+				t.Errorf("due at %v, want within 80%% of what was granted, %v to %v", due, early, late)
+			}
+			if tt.block != "" {
+				doc := w.newDocument()
+				doc.run(tt.block, "inspect", w.tokenFiles(pod)[0].Path)
+				doc.compare()
+			}
 			w.must(first.Term())
-			if again := w.deadline(w.startReady()); !again.Equal(deadline) {
+			second := w.startReady()
+			if again := w.deadline(second); !again.Equal(deadline) {
 				t.Errorf("read back, the deadline is %v, when minted it was %v", again, deadline)
+			}
+			if again := w.nextRotation(second, "adopted volume"); !again.Equal(due) {
+				t.Errorf("read back, it is due at %v, when minted it was %v", again, due)
 			}
 		})
 	}
@@ -283,6 +311,17 @@ func TestAudiencesAndVerification(t *testing.T) {
 	if got := offline(); !got.Signature.Valid || got.Expired {
 		t.Errorf("offline, after the Pod's end: %+v; the keys can't know that it is gone", got)
 	}
+}
+
+// nextRotation is when the daemon says that its one token is due, in the line
+// of its log with this message.
+func (w *world) nextRotation(d *daemon.Daemon, message string) time.Time {
+	w.Helper()
+	line, err := d.WaitLine(w.ctx, message, func(l daemon.Line) bool { return l.Text("msg") == message })
+	w.must(err)
+	due, err := time.Parse(time.RFC3339Nano, line.Text("next_rotation"))
+	w.must(err)
+	return due
 }
 
 // deadline is when the daemon says that its one token lapses.

@@ -25,13 +25,14 @@ type liveTable struct {
 }
 
 type liveRow struct {
-	path, name string
-	request    rotation.Request
-	id         string
-	received   time.Time
-	due        time.Time
-	changed    time.Time // when the last swap was seen
-	rotations  int
+	path, pod string
+	who       string // for whom the token speaks, and to whom
+	request   rotation.Request
+	id        string
+	received  time.Time
+	due       time.Time
+	changed   time.Time // when the last swap was seen
+	rotations int
 }
 
 // policy is what projectord is started with.
@@ -43,10 +44,20 @@ func newLiveTable(began time.Time) *liveTable {
 }
 
 // add makes a row for a file. Rows are shown in the order in which they came.
-func (t *liveTable) add(path, name string, request rotation.Request) {
+func (t *liveTable) add(path, pod string, request rotation.Request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rows = append(t.rows, &liveRow{path: path, name: name, request: request})
+	t.rows = append(t.rows, &liveRow{
+		path: path, pod: pod, request: request, who: request.ServiceAccount + " to " + audienceName(request.Audience),
+	})
+}
+
+// audienceName says for whom a token is.
+func audienceName(audience string) string {
+	if audience == "" {
+		return "API server"
+	}
+	return audience
 }
 
 // remove takes a row out.
@@ -79,8 +90,8 @@ func (t *liveTable) change(c referee.Change) {
 		}
 		r.changed, r.rotations = time.Now(), r.rotations+1
 		if !t.terminal {
-			say("%5.1fs  %-34s new token %.8s…, the one before was %.0f s old",
-				time.Since(t.began).Seconds(), r.name, c.Claims.ID, c.PreviousAge.Seconds())
+			say("%5.1fs  %-*s  %-*s  new token %.8s…, the one before was %.0f s old",
+				time.Since(t.began).Seconds(), podWidth, r.pod, whoWidth, r.who, c.Claims.ID, c.PreviousAge.Seconds())
 		}
 	}
 }
@@ -107,8 +118,29 @@ func (t *liveTable) show(done <-chan struct{}) {
 	}
 }
 
-// barWidth is the length of a token's bar, in characters.
-const barWidth = 30
+// The table's columns, in characters. The bar takes what a line has left.
+const (
+	indent    = 6
+	podWidth  = 11
+	whoWidth  = 25
+	idWidth   = 9
+	tailWidth = len(" 10s   9  swapped")
+	minBar    = 8
+	maxBar    = 30
+)
+
+// barWidth is the length of a token's bar on a terminal this wide.
+func barWidth(columns int) int {
+	return max(minBar, min(maxBar, columns-indent-podWidth-whoWidth-idWidth-tailWidth-len("  ")*3-len("[]")))
+}
+
+// cut keeps a line from wrapping, which would break the redrawing.
+func cut(text string, columns int) string {
+	if runes := []rune(text); len(runes) > columns {
+		return string(runes[:columns])
+	}
+	return text
+}
 
 // flash is how long a swap stands out.
 const flash = 1500 * time.Millisecond
@@ -116,12 +148,18 @@ const flash = 1500 * time.Millisecond
 func (t *liveTable) draw(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	columns, _, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil || columns <= 0 {
+		columns = 80
+	}
+	bar := barWidth(columns)
 	var out strings.Builder
 	if t.drawn > 0 {
 		fmt.Fprintf(&out, "\x1b[%dA", t.drawn) // back up to the table's first line
 	}
 	line := func(style, text string) {
-		out.WriteString("\x1b[2K      ")
+		out.WriteString("\x1b[2K" + strings.Repeat(" ", indent))
+		text = cut(text, columns-indent)
 		if t.colour && style != "" {
 			out.WriteString("\x1b[" + style + "m" + text + "\x1b[0m")
 		} else {
@@ -129,9 +167,9 @@ func (t *liveTable) draw(now time.Time) {
 		}
 		out.WriteByte('\n')
 	}
-	line("1", fmt.Sprintf("%-34s %-9s  %-*s  %s", "VOLUME", "TOKEN", barWidth+7, "NEXT ROTATION", "ROTATIONS"))
+	line("1", fmt.Sprintf("%-*s  %-*s  %-*s  %-*s SWAPS", podWidth, "POD", whoWidth, "TOKEN OF", idWidth, "ID", bar+len("[] 10s"), "NEXT ROTATION"))
 	for _, r := range t.rows {
-		text, style := r.line(now), ""
+		text, style := r.line(now, bar), ""
 		if now.Sub(r.changed) < flash {
 			text, style = text+"  swapped", "1;32"
 		}
@@ -141,14 +179,15 @@ func (t *liveTable) draw(now time.Time) {
 	fmt.Print(out.String())
 }
 
-func (r *liveRow) line(now time.Time) string {
+func (r *liveRow) line(now time.Time, width int) string {
 	if r.id == "" {
-		return r.name
+		return r.pod
 	}
 	age, life := max(0, now.Sub(r.received)), r.due.Sub(r.received)
-	full := min(barWidth, int(int64(age)*barWidth/int64(life)))
-	bar := strings.Repeat("#", full) + strings.Repeat(".", barWidth-full)
-	return fmt.Sprintf("%-34s %-.8s…  [%s] %3.0fs  %d", r.name, r.id, bar, max(0, (life-age).Seconds()), r.rotations)
+	full := min(width, int(int64(age)*int64(width)/int64(life)))
+	bar := strings.Repeat("#", full) + strings.Repeat(".", width-full)
+	return fmt.Sprintf("%-*s  %-*s  %-.8s…  [%s]%3.0fs %3d",
+		podWidth, r.pod, whoWidth, r.who, r.id, bar, max(0, (life-age).Seconds()), r.rotations)
 }
 
 // mark is a check's result.

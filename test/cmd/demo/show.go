@@ -86,11 +86,7 @@ func (d *demo) showVolume(ctx context.Context, p *pod, f referee.File) error {
 	if err != nil {
 		return err
 	}
-	audience := f.Audience
-	if audience == "" {
-		audience = "the API server"
-	}
-	say("    TokenReview: %s, bound to Pod %s, for %s, good for %s", f.User, f.PodName, audience, claims.Lifetime())
+	say("    TokenReview: %s, bound to Pod %s, for %s, good for %s", f.User, f.PodName, audienceName(f.Audience), claims.Lifetime())
 	return nil
 }
 
@@ -100,7 +96,7 @@ func (d *demo) watchRotations(ctx context.Context) error {
 	d.referee = referee.New(d.client, 100*time.Millisecond, d.table.change)
 	for _, p := range d.pods {
 		for _, f := range p.files {
-			d.table.add(f.Path, p.Name+"/"+filepath.Base(filepath.Dir(f.Path)), d.request(p, f))
+			d.table.add(f.Path, p.Name, d.request(p, f))
 			d.referee.Watch(f)
 		}
 	}

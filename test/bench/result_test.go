@@ -1,0 +1,71 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// missed says what a time above its limit does. Times depend on the machine
+// and on what else it does; a size or a count above its limit always fails.
+var missed = flag.String("missed", "fail", "what a time above its limit does: fail, or report")
+
+// figure is one key of a RESULT line, with its limit if it has one.
+type figure struct {
+	key, format string
+	value       float64
+	limit       float64 // 0: none
+	isTime      bool
+}
+
+func fig(key, format string, value float64) figure {
+	return figure{key: key, format: format, value: value}
+}
+
+// atMost gives a size or a count its limit.
+func (f figure) atMost(limit float64) figure { f.limit = limit; return f }
+
+// within gives a time, or a ratio of two, its limit.
+func (f figure) within(limit float64) figure { f.limit, f.isTime = limit, true; return f }
+
+// result prints a RESULT line, and a MISSED line for each figure above its
+// limit.
+func result(b *testing.B, name string, figures ...figure) {
+	b.Helper()
+	line := "RESULT " + name
+	var over []string
+	for _, f := range figures {
+		line += fmt.Sprintf(" %s="+f.format, f.key, f.value)
+		if f.limit == 0 || f.value <= f.limit {
+			continue
+		}
+		over = append(over, fmt.Sprintf("MISSED %s %s="+f.format+" limit=%g", name, f.key, f.value, f.limit))
+		if !f.isTime || *missed != "report" {
+			b.Fail()
+		}
+	}
+	fmt.Println(strings.Join(append([]string{line}, over...), "\n"))
+}
+
+func TestResultFailsAboveALimit(t *testing.T) {
+	outcome := func(f figure) bool {
+		return testing.Benchmark(func(b *testing.B) { result(b, "self_test", f) }).N == 0
+	}
+	for _, tt := range []struct {
+		name string
+		f    figure
+		want bool
+	}{
+		{"no limit", fig("a", "%.0f", 9), false},
+		{"at the limit", fig("a", "%.0f", 9).atMost(9), false},
+		{"size above", fig("a", "%.0f", 9).atMost(8), true},
+		{"time above", fig("a", "%.1f", 9).within(8), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := outcome(tt.f); got != tt.want {
+				t.Errorf("failed: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
