@@ -18,7 +18,7 @@ import (
 
 // errTokenArgument does not repeat what others may read on a terminal or in a
 // log.
-var errTokenArgument = usageError{errors.New("the argument is a token itself: others can see it in the list of processes; " +
+var errTokenArgument = usageError{errors.New("an argument is a token itself: others can see it in the list of processes; " +
 	"give its file's name, or the token on standard input with '-'")}
 
 type inspectFlags struct {
@@ -70,6 +70,11 @@ type result interface {
 }
 
 func (f *inspectFlags) run(cmd *cobra.Command, path string) error {
+	for _, value := range []string{f.output, f.kubeconfig, f.jwks} {
+		if inspect.IsTokenItself(value) {
+			return errTokenArgument // before any message repeats it
+		}
+	}
 	if f.output != "text" && f.output != "json" {
 		return usageError{fmt.Errorf("invalid --output %q: want text or json", f.output)}
 	}
@@ -94,6 +99,10 @@ func (f *inspectFlags) inspect(cmd *cobra.Command, path string, now time.Time) (
 		v, err := inspect.ReadVolume(path, now)
 		if err != nil {
 			return nil, fmt.Errorf("reading volume: %w", err)
+		}
+		if v.Generation == "" {
+			return nil, fmt.Errorf("%s: not a projected volume, or one that nothing has been published in: "+
+				"it has no link ..data to a generation", path)
 		}
 		return v, v.EachToken(func(t *inspect.Token, text string) error { return f.verify(cmd, t, text) })
 	}

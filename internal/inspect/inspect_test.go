@@ -66,6 +66,37 @@ func TestParseTokenKinds(t *testing.T) {
 	}
 }
 
+// TestPrintQuotesWhatIsNotPrintable: a claim can't forge a line.
+func TestPrintQuotesWhatIsNotPrintable(t *testing.T) {
+	text := rotationtest.JWT(strings.Replace(boundClaims, `"jti": "id"`, `"jti": "id\nreview: accepted\u001b[2J"`, 1))
+	token, err := ParseToken(text, time.Time{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := token.Print(&out, now); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "\nreview") || strings.Contains(out.String(), "\x1b") {
+		t.Errorf("printed:\n%s", &out)
+	}
+}
+
+// TestOverdueIsNotExpired: an extended token past its deadline is accepted
+// until its exp.
+func TestOverdueIsNotExpired(t *testing.T) {
+	text := rotationtest.JWT(strings.Replace(boundClaims, `"namespace": "ns", "serv`, `"warnafter": 1800000060, "namespace": "ns", "serv`, 1))
+	for _, tt := range []struct {
+		at               int64
+		overdue, expired bool
+	}{{1800000059, false, false}, {1800000060, true, false}, {1800003600, false, true}} {
+		token, err := ParseToken(text, time.Time{}, time.Unix(tt.at, 0))
+		if err != nil || token.Overdue != tt.overdue || token.Expired != tt.expired {
+			t.Errorf("at %d: %+v, %v", tt.at, token, err)
+		}
+	}
+}
+
 // assertHidden looks for parts of a token in what is shown.
 func assertHidden(t *testing.T, text string, show func(*bytes.Buffer) error) {
 	t.Helper()
@@ -206,8 +237,9 @@ func TestReadVolume(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if problems := strings.Join(v.Problems, "\n"); tt.wrong == "" && problems != "" || !strings.Contains(problems, tt.wrong) {
-				t.Errorf("problems %q, want %q", problems, tt.wrong)
+			if problems := strings.Join(v.Problems, "\n"); tt.wrong == "" && problems != "" || !strings.Contains(problems, tt.wrong) ||
+				len(v.Problems) > 1 {
+				t.Errorf("problems %q, want the one %q", problems, tt.wrong)
 			}
 			assertHidden(t, token, func(out *bytes.Buffer) error {
 				if err := json.NewEncoder(out).Encode(v); err != nil {
@@ -243,7 +275,7 @@ func TestReadVolumeWhileItIsPublished(t *testing.T) {
 		publish(0)
 		swaps := 0
 		v, err := untilStill(func() (*Volume, error) {
-			v, err := readOnce(dir, now)
+			v, err := readOnce(dir, time.Now())
 			if swaps < tt.swaps {
 				swaps++
 				publish(swaps)

@@ -3,9 +3,11 @@ package inspect
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/token-projector/token-projector/rotation"
 )
@@ -16,7 +18,7 @@ func (t *Token) Print(w io.Writer, now time.Time) error { return t.print(w, "", 
 func (t *Token) print(w io.Writer, indent string, now time.Time) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(tw, "%s%s:\t%s\n", indent, name, fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(tw, "%s%s:\t%s\n", indent, name, printable(fmt.Sprintf(format, args...)))
 	}
 	line("kind", "%s", kindText[t.Kind])
 	line("service account", "%s/%s", t.Namespace, object(t.ServiceAccount))
@@ -56,16 +58,29 @@ func (t *Token) print(w io.Writer, indent string, now time.Time) error {
 		line("review", "%s", t.Review)
 	}
 	if t.Signature != nil {
-		line("signature", "%s", t.Signature)
+		verdict := t.Signature.String()
+		if t.Signature.Valid && t.Expired {
+			verdict += "; but the token has expired"
+		}
+		line("signature", "%s", verdict)
 	}
 	return tw.Flush()
 }
 
 var kindText = map[Kind]string{
 	KindBound:    "bound: ends with the object it is bound to",
-	KindExtended: "bound and extended: good for a year, to be replaced within the hour",
+	KindExtended: "bound and extended: to be replaced at its deadline, long before its exp",
 	KindUnbound:  "unbound: nothing but its expiry ends it",
 	KindLegacy:   "legacy: from a Secret, never expires",
+}
+
+// printable quotes what could pass for more than one line, or move a terminal's
+// cursor: claims and names of files are somebody else's words.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 func object(o rotation.ObjectRef) string {
@@ -99,11 +114,14 @@ func (v *Volume) Print(w io.Writer, now time.Time) error {
 	if v.Generation != "" {
 		_, _ = fmt.Fprintf(w, "  generation %s, written %s\n", v.Generation, moment(v.WrittenAt, now))
 	}
+	for _, name := range v.Old {
+		_, _ = fmt.Fprintf(w, "  generation %s, an old one\n", name)
+	}
 	for _, l := range v.Links {
-		_, _ = fmt.Fprintf(w, "  link        %s -> %s\n", l.Name, l.Target)
+		_, _ = fmt.Fprintf(w, "  link        %s -> %s\n", printable(l.Name), printable(l.Target))
 	}
 	for _, f := range v.Files {
-		_, _ = fmt.Fprintf(w, "  %s  %s  %d bytes\n", f.Mode, f.Path, f.Size)
+		_, _ = fmt.Fprintf(w, "  %s  %s  %d bytes\n", f.Mode, printable(f.Path), f.Size)
 		if f.Token != nil {
 			if err := f.Token.print(w, "      ", now); err != nil {
 				return err
@@ -115,7 +133,7 @@ func (v *Volume) Print(w io.Writer, now time.Time) error {
 		return err
 	}
 	for _, p := range v.Problems {
-		_, _ = fmt.Fprintf(w, "  WRONG: %s\n", p)
+		_, _ = fmt.Fprintf(w, "  WRONG: %s\n", printable(p))
 	}
 	return nil
 }

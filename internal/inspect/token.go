@@ -22,8 +22,8 @@ type Kind string
 const (
 	// KindBound: bound to a Pod, Node or Secret, and it expires.
 	KindBound Kind = "bound"
-	// KindExtended: bound, with an exp a year ahead and the real deadline in
-	// warnafter.
+	// KindExtended: bound, with an exp far ahead (a year, unless the API
+	// server's maximum is less) and the real deadline in warnafter.
 	KindExtended Kind = "extended"
 	// KindUnbound: it expires, but no object's end revokes it.
 	KindUnbound Kind = "unbound"
@@ -53,7 +53,10 @@ type Token struct {
 	Deadline      time.Time `json:"deadline,omitzero"`
 	DeadlineClaim string    `json:"deadlineClaim,omitempty"`
 	ExpiresAt     time.Time `json:"expiresAt,omitzero"`
-	Expired       bool      `json:"expired"`
+	// Expired: the API server refuses it. Overdue: it accepts it, and its deadline
+	// has passed.
+	Expired bool `json:"expired"`
+	Overdue bool `json:"overdue"`
 	// Due is when projectord with its default flags rotates it, if it was asked
 	// for with the audience and the lifetime that it has. DueBy, 80% of its
 	// lifetime or 24 h, is the latest that this may be.
@@ -110,7 +113,8 @@ func ParseToken(text string, received, now time.Time) (*Token, error) {
 		t.Deadline, t.DeadlineClaim = claims.ExpiresAt, "exp"
 	}
 	t.LifetimeSeconds = int64(max(0, claims.Lifetime()) / time.Second)
-	t.Expired = !t.Deadline.IsZero() && !now.Before(t.Deadline)
+	t.Expired = !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt)
+	t.Overdue = !t.Expired && !t.Deadline.IsZero() && !now.Before(t.Deadline)
 	if received.IsZero() {
 		received = t.IssuedAt
 	}

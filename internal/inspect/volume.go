@@ -18,6 +18,8 @@ type Volume struct {
 	Path       string    `json:"path"`
 	Generation string    `json:"generation,omitempty"`
 	WrittenAt  time.Time `json:"writtenAt,omitzero"`
+	// Old are generations that stay for readers in the middle of them.
+	Old []string `json:"old,omitempty"`
 	// Links are the names that programs open, each leading through ..data.
 	Links []Link `json:"links"`
 	Files []File `json:"files"`
@@ -41,6 +43,10 @@ type File struct {
 	// Text is the token's own, for a review; it is never shown.
 	text string
 }
+
+// graceBound is more than an old generation stays after the swap, unless the
+// writer was told otherwise or does not run.
+const graceBound = time.Minute
 
 // looks is how often a volume is read whose generation is swapped meanwhile.
 const looks = 5
@@ -101,7 +107,10 @@ func readOnce(dir string, now time.Time) (*Volume, error) {
 		case name == "..data_tmp":
 			problem("..data_tmp was left by a writer that was interrupted")
 		case atomicdir.IsGeneration(name):
-			problem("generation %s is an old one", name)
+			v.Old = append(v.Old, name)
+			if now.Sub(v.WrittenAt) > graceBound {
+				problem("generation %s is an old one, and the current one was written %s ago", name, now.Sub(v.WrittenAt).Round(time.Second))
+			}
 		case link != "..data/"+name:
 			problem("%s is not a link into ..data: not the writer's", name)
 		case !slices.ContainsFunc(v.Files, func(f File) bool { return f.Path == name || strings.HasPrefix(f.Path, name+"/") }):
@@ -113,8 +122,11 @@ func readOnce(dir string, now time.Time) (*Volume, error) {
 		if _, err := os.Lstat(filepath.Join(dir, first)); err != nil {
 			problem("%s has no link to it", f.Path)
 		}
-		if f.Token != nil && f.Token.Expired {
-			problem("%s holds a token that expired at %s", f.Path, f.Token.Deadline.UTC().Format(time.RFC3339))
+		switch t := f.Token; {
+		case t != nil && t.Expired:
+			problem("%s holds a token that expired at %s", f.Path, t.ExpiresAt.UTC().Format(time.RFC3339))
+		case t != nil && t.Overdue:
+			problem("%s holds a token that was to be replaced by %s", f.Path, t.Deadline.UTC().Format(time.RFC3339))
 		}
 	}
 	return v, nil

@@ -3,6 +3,8 @@ package bench
 import (
 	"flag"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"testing"
 )
@@ -45,10 +47,14 @@ func result(b *testing.B, name string, figures ...figure) {
 			b.Fail()
 		}
 	}
-	fmt.Println(strings.Join(append([]string{line}, over...), "\n"))
+	_, _ = fmt.Fprintln(results, strings.Join(append([]string{line}, over...), "\n"))
 }
 
+var results io.Writer = os.Stdout
+
 func TestResultFailsAboveALimit(t *testing.T) {
+	defer func(w io.Writer, m string) { results, *missed = w, m }(results, *missed)
+	results = io.Discard
 	outcome := func(f figure) bool {
 		return testing.Benchmark(func(b *testing.B) { result(b, "self_test", f) }).N == 0
 	}
@@ -61,8 +67,14 @@ func TestResultFailsAboveALimit(t *testing.T) {
 		{"at the limit", fig("a", "%.0f", 9).atMost(9), false},
 		{"size above", fig("a", "%.0f", 9).atMost(8), true},
 		{"time above", fig("a", "%.1f", 9).within(8), true},
+		{"time above, reported", fig("a", "%.1f", 9).within(8), false},
+		{"size above, never only reported", fig("a", "%.0f", 9).atMost(8), true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			*missed = "fail"
+			if strings.Contains(tt.name, "reported") {
+				*missed = "report"
+			}
 			if got := outcome(tt.f); got != tt.want {
 				t.Errorf("failed: %v, want %v", got, tt.want)
 			}

@@ -82,7 +82,7 @@ func (d *document) curl(token, path string, grep *regexp.Regexp) string {
 	body, err := io.ReadAll(answer.Body)
 	d.must(err)
 	d.must(answer.Body.Close())
-	command := `$ curl -s --cacert ca.crt -H "Authorization: Bearer $(cat token)" ` + d.cluster.URL() + path
+	command := `$ curl -s --cacert ca.crt -H "Authorization: Bearer $(cat token)" '` + d.cluster.URL() + path + "'"
 	text := strings.TrimRight(string(body), "\n") + "\n"
 	if grep == nil {
 		return command + "\n" + text

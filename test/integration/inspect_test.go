@@ -56,9 +56,10 @@ func (w *world) inspect(args ...string) inspected {
 	return got
 }
 
-// TestInspectTellsTokensApart looks at a projected volume and at a legacy
-// token of the same ServiceAccount, which stay what they are beside each other.
-func TestInspectTellsTokensApart(t *testing.T) {
+// TestMountableSecretsAndLegacyTokensChangeNothing: with the annotation
+// enforce-mountable-secrets, and a token Secret of the same ServiceAccount, the
+// projected volume is what it always is; inspect tells the two tokens apart.
+func TestMountableSecretsAndLegacyTokensChangeNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
 	d := w.startReady()
@@ -150,6 +151,12 @@ func TestPermissions(t *testing.T) {
 	w.eventually("the role to take effect", func() bool { return list(other) == nil })
 	doc.put("allowed", doc.curl(f.Path, reports, regexp.MustCompile(`"(kind|name)":`)))
 	doc.compare()
+	if _, err := client.CoreV1().ConfigMaps(other).Get(w.ctx, "kube-root-ca.crt", metav1.GetOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("get, which the role does not say: %v, want 403", err)
+	}
+	if _, err := client.CoreV1().Secrets(other).List(w.ctx, metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("secrets, which the role does not say: %v, want 403", err)
+	}
 	if err := list(w.ns); !apierrors.IsForbidden(err) {
 		t.Errorf("in its own namespace, where it has no role: %v, want 403", err)
 	}

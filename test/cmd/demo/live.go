@@ -101,6 +101,8 @@ func (t *liveTable) change(c referee.Change) {
 func (t *liveTable) show(done <-chan struct{}) {
 	if !t.terminal {
 		<-done
+		say("")
+		t.draw(time.Now()) // once, for the record
 		return
 	}
 	ticker := time.NewTicker(200 * time.Millisecond)
@@ -154,11 +156,14 @@ func (t *liveTable) draw(now time.Time) {
 	}
 	bar := barWidth(columns)
 	var out strings.Builder
-	if t.drawn > 0 {
+	if t.terminal && t.drawn > 0 {
 		fmt.Fprintf(&out, "\x1b[%dA", t.drawn) // back up to the table's first line
 	}
 	line := func(style, text string) {
-		out.WriteString("\x1b[2K" + strings.Repeat(" ", indent))
+		if t.terminal {
+			out.WriteString("\x1b[2K")
+		}
+		out.WriteString(strings.Repeat(" ", indent))
 		text = cut(text, columns-indent)
 		if t.colour && style != "" {
 			out.WriteString("\x1b[" + style + "m" + text + "\x1b[0m")
