@@ -16,8 +16,7 @@ import (
 // token that answers what its source asks for; a token's age is that of its
 // file. A token that can't be taken over is minted anew.
 func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomicdir.Dir, path string) (string, error) {
-	generation, known := p.track(key, pod, path)
-	if known {
+	if generation, known := p.adopted(key); known {
 		return generation, nil
 	}
 	set, err := p.medium.read(path, dir)

@@ -34,12 +34,13 @@ func (p *Projector) path(key Key) (string, error) {
 	return filepath.Join(p.cfg.Root, podsDir, string(key.PodUID), volumesDir, pluginDir, key.Volume), nil
 }
 
-// dir is the writer for a Pod's volume.
-func (p *Projector) dir(path string, pod *corev1.Pod) *atomicdir.Dir {
+// newDir is the writer for a Pod's volume.
+func (p *Projector) newDir(path string, pod *corev1.Pod) *atomicdir.Dir {
+	options := []atomicdir.Option{atomicdir.WithGrace(p.cfg.GenerationGrace)}
 	if gid := payload.FSGroup(pod); gid != nil && !p.cfg.KeepOwners {
-		return atomicdir.New(path, atomicdir.WithGroup(int(*gid)))
+		options = append(options, atomicdir.WithGroup(int(*gid)))
 	}
-	return atomicdir.New(path)
+	return atomicdir.New(path, options...)
 }
 
 // onDisk lists the volumes that lie below the root directory.

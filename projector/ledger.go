@@ -3,6 +3,7 @@ package projector
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ import (
 // track, or by note for a volume whose Pod is not known.
 type volume struct {
 	namespace, pod, path string
+	dir                  *atomicdir.Dir
+	foreign              []string // names in it that are not the writer's
 	generation           string
 	adopted              bool // the disk has been read
 	served               bool // a pass has got as far as publishing
@@ -44,13 +47,23 @@ func (p *Projector) entryLocked(key Key) *volume {
 	return v
 }
 
-// track records a volume and its Pod. known says that the disk has been read,
-// and generation what is published.
-func (p *Projector) track(key Key, pod *corev1.Pod, path string) (generation string, known bool) {
+// track records a volume and its Pod, and returns its writer.
+func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.entryLocked(key)
+	if v.dir == nil {
+		v.dir = p.newDir(path, pod)
+	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
+	return v.dir
+}
+
+// adopted says whether the disk has been read, and what is published.
+func (p *Projector) adopted(key Key) (generation string, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.entryLocked(key)
 	return v.generation, v.adopted
 }
 
@@ -82,7 +95,14 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) 
 		p.stats.Published++
 	}
 	path := v.path
+	foreign := result.Generation != "" && !slices.Equal(v.foreign, result.Foreign)
+	if foreign {
+		v.foreign = result.Foreign
+	}
 	p.mu.Unlock()
+	if foreign {
+		p.logger(key).Info("names in the volume that are not ours have changed; they are left alone", "names", result.Foreign)
+	}
 	if report {
 		p.logger(key).Info(message, "generation", result.Generation, "changed", result.Changed, "next_rotation", due, "path", path)
 	}

@@ -62,6 +62,10 @@ type Config struct {
 	// SizeLimit of a volume in bytes, for MediumTmpfs; 0 is the kernel's
 	// default.
 	SizeLimit int64
+	// GenerationGrace is how long an old generation stays for readers in the
+	// middle of it; see atomicdir.WithGrace. Zero removes it at once, as the
+	// kubelet does; atomicdir.DefaultGrace is what projectord uses.
+	GenerationGrace time.Duration
 	// KeepOwners leaves all files to the user and group of the process, for one
 	// that may not give them away.
 	KeepOwners bool
@@ -105,6 +109,8 @@ func New(cfg Config) (*Projector, error) {
 	switch {
 	case !filepath.IsAbs(cfg.Root):
 		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
+	case cfg.GenerationGrace < 0:
+		return nil, fmt.Errorf("generation grace %s: want 0 or more", cfg.GenerationGrace)
 	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:
 		return nil, errors.New("projector needs a cluster, a token manager and a logger")
 	}

@@ -27,7 +27,8 @@ import (
 //     failing source published before stays, and the others go on.
 //  5. Look again: fetching took time, and the Pod may have gone meanwhile.
 //  6. Publish.
-//  7. Come back when its earliest token is due.
+//  7. Come back when its earliest token is due, or an old generation's grace
+//     ends.
 //
 // again is when to come back without an event; zero is never. With an error
 // the volume is tried again after a backoff too.
@@ -46,7 +47,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, err
 	}
-	dir := p.dir(path, pod)
+	dir := p.track(key, pod, path)
 	generation, err := p.adopt(key, pod, v, dir, path) // 2
 	if err != nil {
 		return time.Time{}, err
@@ -84,7 +85,15 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, fmt.Errorf("publishing: %w", err)
 	}
-	return due, errors.Join(sourcesError(failed), stale) // 7
+	return earliest(due, result.SweepAt), errors.Join(sourcesError(failed), stale) // 7
+}
+
+// earliest is the earlier of two moments that may be zero, for never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // verdict says what is to be done about a volume.
@@ -164,9 +173,7 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 				stale = append(stale, fmt.Errorf("replacing a token that is due, the old one is valid until %s: %w",
 					grant.Deadline().UTC().Format(time.RFC3339), err))
 			}
-			if due.IsZero() || d.Before(due) {
-				due = d
-			}
+			due = earliest(due, d)
 		})
 	}
 	for _, name := range needs.ConfigMaps {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/token-projector/token-projector/internal/names"
 	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/rotation"
 )
 
@@ -29,6 +30,7 @@ type options struct {
 	sizeLimit  int64
 	httpAddr   string
 	policy     rotation.Policy
+	grace      time.Duration
 	qps        float32
 	burst      int
 	logFormat  string
@@ -59,6 +61,7 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.StringVar(&o.httpAddr, "http-address", names.DefaultHTTPAddress, "host:port that serves /livez, /readyz and /metrics")
 	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, from 0.1 to less than 1")
 	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
+	fs.DurationVar(&o.grace, "generation-grace", atomicdir.DefaultGrace, "how long an old set of files stays for readers in the middle of it; 0 removes it at once, as the kubelet does")
 	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
 	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average")
 	fs.IntVar(&o.burst, "kube-api-burst", 500, "requests to the API server that may be made at once: by default the two of each of 250 Pods at a node's boot")
@@ -146,6 +149,9 @@ func (o *options) check(env func(string) (string, bool)) error {
 	o.policy.Spread = rotation.Spread(o.spreadText)
 	if err := o.policy.Validate(); err != nil {
 		return err
+	}
+	if o.grace < 0 {
+		return fmt.Errorf("invalid --generation-grace %v: want 0 or more", o.grace)
 	}
 	if o.qps <= 0 || o.burst <= 0 {
 		return errors.New("--kube-api-qps and --kube-api-burst: want more than 0")

@@ -73,7 +73,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report func(e
 	}
 	volumes, err := projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, Selector: o.selector,
+		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Selector: o.selector,
 		KeepOwners: keepOwners(logger),
 	})
 	if err != nil {

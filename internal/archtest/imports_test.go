@@ -40,6 +40,7 @@ var why = map[string]map[string]string{
 		module + "internal/rootlock":                     "wiring",
 		module + "kube":                                  "wiring",
 		module + "projector":                             "wiring",
+		module + "projector/atomicdir":                   "the default of a flag",
 		module + "rotation":                              "wiring",
 	},
 	"internal/archtest": {},

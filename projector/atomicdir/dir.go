@@ -13,13 +13,28 @@
 // itself. It needs Linux 5.6 or newer (openat2); elsewhere every call fails
 // with errors.ErrUnsupported.
 //
+// # Readers
+//
+// One open of <volume>/token gives one whole file, old or new. A program that
+// opens the directory <volume>/..data once, and its files relative to that,
+// gets one consistent set. An old generation stays for a grace after the swap,
+// so that neither finds a file gone in the middle: see [WithGrace].
+//
+// # Hostile content
+//
 // The volume's content is taken for hostile. Every operation is relative to a
 // descriptor of the volume, follows no symbolic link and crosses no mount; a
 // "..data" that does not name a generation is replaced and never followed.
-// Nothing is ever written into a file that exists.
+// Nothing is ever written into a file that exists, nor is its mode or owner
+// changed; a file with a second hard link is replaced. openat2 with its checks
+// costs no more than openat: nothing of this could be measured.
 //
-// Nothing is synced: a volume on tmpfs is gone with the machine, and one on a
-// disk is repaired by the next publish.
+// # Durability
+//
+// Nothing is synced by default. A volume on tmpfs is gone with the machine; one
+// on a disk may come back from a power failure with files cut short, which the
+// next Publish finds and repairs. [WithSync] is for volumes that must be whole
+// before anything publishes again.
 package atomicdir
 
 import (
@@ -47,14 +62,26 @@ func newGeneration(now time.Time) string {
 	return fmt.Sprintf("..%s.%d", now.UTC().Format("2006_01_02_15_04_05"), rand.Uint32())
 }
 
-// Dir is one volume's directory. It holds no descriptor and no state, so it
-// outlives a remount. Calls on one volume must not overlap, whatever Dir or
-// process they are made by; different volumes are independent. The zero value
-// is not usable; see New.
+// Dir is one volume's directory. It holds no descriptor, so it outlives a
+// remount. It remembers a digest of what it published, to know a change
+// without reading, and never relies on it to know that nothing changed; a new
+// Dir on a published volume does everything that the old one did. Calls on one
+// volume must not overlap, whatever Dir or process they are made by; different
+// volumes are independent. The zero value is not usable; see New.
 type Dir struct {
 	path  string
 	group int
+	grace time.Duration
+	sync  bool
+	memory
 }
+
+// DefaultGrace is how long an old generation stays.
+const DefaultGrace = 5 * time.Second
+
+// maxKept is how many old generations stay at most, however fast the volume
+// is published.
+const maxKept = 3
 
 // Option changes a Dir.
 type Option func(*Dir)
@@ -64,10 +91,25 @@ type Option func(*Dir)
 // directories get the setgid bit. The default is to leave groups alone.
 func WithGroup(gid int) Option { return func(d *Dir) { d.group = gid } }
 
+// WithGrace sets how long an old generation stays after the swap, for readers
+// that are in the middle of a path or of a set. The default is DefaultGrace;
+// with 0 it is removed at once, as the kubelet does. At most three stay,
+// and none if there is no space for a new one. That an old token can be read
+// for some seconds more gives nobody anything: it was readable a moment ago,
+// and the API server goes on accepting it until it expires.
+func WithGrace(grace time.Duration) Option { return func(d *Dir) { d.grace = grace } }
+
+// WithSync writes everything to the disk, in this order: each file, the
+// generation's directories, the volume's directory, and after the swap the
+// volume's directory again, before anything old is removed. After a power
+// failure the volume then holds the whole old set or the whole new one. It
+// costs a disk's flush for each file.
+func WithSync() Option { return func(d *Dir) { d.sync = true } }
+
 // New returns the volume at path, which must exist as a directory by the time
 // of the first call. The directories above it must be the caller's own.
 func New(path string, options ...Option) *Dir {
-	d := &Dir{path: path, group: -1}
+	d := &Dir{path: path, group: -1, grace: DefaultGrace}
 	for _, o := range options {
 		o(d)
 	}
@@ -80,4 +122,10 @@ type Result struct {
 	Generation string
 	// Changed says that a new generation was written.
 	Changed bool
+	// SweepAt is when the grace of an old generation ends; call Sweep or
+	// Publish then. Zero: there is nothing to sweep.
+	SweepAt time.Time
+	// Foreign are names at the top of the volume that are not the writer's.
+	// They are left alone.
+	Foreign []string
 }

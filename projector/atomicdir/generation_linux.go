@@ -22,11 +22,50 @@ func makeGeneration(root int) (name string, fd int, err error) {
 			return "", -1, fmt.Errorf("making generation %s: %w", name, err)
 		}
 		if fd, err = openDirIn(root, name); err != nil {
-			_ = removeEntry(root, name)
+			_ = remove(root, root, name)
 			return "", -1, fmt.Errorf("opening generation %s: %w", name, err)
 		}
 		return name, fd, nil
 	}
+}
+
+// fill writes all files into a generation, and opens it to others.
+func (d *Dir) fill(dir int, name string, files []File) error {
+	for _, f := range files {
+		if err := d.writeFile(dir, f); err != nil {
+			return fmt.Errorf("writing %q: %w", f.Path, err)
+		}
+	}
+	if err := retry(func() error { return unix.Fchmod(dir, d.dirMode()) }); err != nil {
+		return fmt.Errorf("setting the mode of generation %s: %w", name, err)
+	}
+	if !d.sync {
+		return nil
+	}
+	if err := syncDirs(dir, files); err != nil {
+		return fmt.Errorf("syncing generation %s: %w", name, err)
+	}
+	return nil
+}
+
+// syncDirs syncs a generation's directories.
+func syncDirs(generation int, files []File) error {
+	last := "."
+	for _, f := range files {
+		for parent := path.Dir(f.Path); parent != "." && parent != last; parent = path.Dir(parent) {
+			fd, err := openDirIn(generation, parent)
+			if err != nil {
+				return err
+			}
+			err = syncFD(fd)
+			closeFD(fd)
+			if err != nil {
+				return err
+			}
+		}
+		last = path.Dir(f.Path)
+	}
+	return syncFD(generation)
 }
 
 // writeFile makes f and the directories above it in a generation.
@@ -63,17 +102,22 @@ func (d *Dir) writeFile(generation int, f File) error {
 		data = data[n:]
 	}
 	if f.Owner != nil {
-		if err := unix.Fchown(fd, f.Owner.UID, f.Owner.GID); err != nil {
+		if err := retry(func() error { return unix.Fchown(fd, f.Owner.UID, f.Owner.GID) }); err != nil {
 			return fmt.Errorf("setting the owner: %w", err)
 		}
 	}
-	if err := unix.Fchmod(fd, uint32(f.Mode.Perm())); err != nil {
+	if err := retry(func() error { return unix.Fchmod(fd, uint32(f.Mode.Perm())) }); err != nil {
 		return fmt.Errorf("setting the mode: %w", err)
 	}
 	if !f.ModTime.IsZero() {
 		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(f.ModTime.UnixNano())}
-		if err := unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := retry(func() error { return unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
 			return fmt.Errorf("setting the time: %w", err)
+		}
+	}
+	if d.sync {
+		if err := syncFD(fd); err != nil {
+			return fmt.Errorf("syncing: %w", err)
 		}
 	}
 	return nil
@@ -92,7 +136,7 @@ func (d *Dir) makeDir(dir int, name string) (int, error) {
 		return -1, fmt.Errorf("opening directory %q: %w", name, err)
 	}
 	if made {
-		if err := unix.Fchmod(fd, d.dirMode()); err != nil {
+		if err := retry(func() error { return unix.Fchmod(fd, d.dirMode()) }); err != nil {
 			closeFD(fd)
 			return -1, fmt.Errorf("setting the mode of directory %q: %w", name, err)
 		}

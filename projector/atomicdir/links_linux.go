@@ -3,19 +3,49 @@ package atomicdir
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
+// currentGeneration is what "..data" names, or "" if that is no generation.
+func currentGeneration(root int) (string, error) {
+	name, err := readLink(root, dataLink)
+	if err != nil || !IsGeneration(name) {
+		return "", err
+	}
+	return name, nil
+}
+
+// readLink returns a link's target, or "" if name is no link or does not
+// exist.
+func readLink(dir int, name string) (string, error) {
+	// Longer than any target that the writer makes; a cut-off target is none
+	// of ours either way.
+	var buf [maxName + len(dataLink) + 2]byte
+	var n int
+	err := retry(func() (err error) {
+		n, err = unix.Readlinkat(dir, name, buf[:])
+		return err
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading link %s: %w", name, err)
+	}
+	return string(buf[:n]), nil
+}
+
 // replaceLink makes name a link to target, over whatever is there.
-func replaceLink(dir int, name, target string) error {
-	err := retry(func() error { return unix.Symlinkat(target, dir, name) })
+func replaceLink(root int, name, target string) error {
+	symlink := func() error { return unix.Symlinkat(target, root, name) }
+	err := retry(symlink)
 	if errors.Is(err, unix.EEXIST) {
-		if err := removeEntry(dir, name); err != nil {
+		if err := remove(root, root, name); err != nil {
 			return err
 		}
-		err = retry(func() error { return unix.Symlinkat(target, dir, name) })
+		err = retry(symlink)
 	}
 	if err != nil {
 		return fmt.Errorf("making link %s: %w", name, err)
@@ -27,14 +57,8 @@ func replaceLink(dir int, name, target string) error {
 func userLink(name string) string { return dataLink + "/" + name }
 
 // link puts right what programs open.
-func link(root int, files []File) error {
-	last := ""
-	for _, f := range files { // sorted, so equal first elements are neighbours or nearly so
-		name := topLevel(f.Path)
-		if name == last {
-			continue
-		}
-		last = name
+func link(root int, top []string) error {
+	for _, name := range top {
 		target, err := readLink(root, name)
 		if err != nil {
 			return err
@@ -49,52 +73,31 @@ func link(root int, files []File) error {
 	return nil
 }
 
-// clean removes what is the writer's own and no longer wanted. It goes on
-// after an error and returns the first.
-func clean(root int, files []File, current string) error {
-	wanted := make(map[string]bool, len(files))
-	for _, f := range files {
-		wanted[topLevel(f.Path)] = true
-	}
-	names, err := listNames(root)
-	if err != nil {
-		return fmt.Errorf("looking for leftovers: %w", err)
-	}
-	var first error
-	for _, name := range names {
-		ours := false
-		switch {
-		case name == dataLinkTmp:
-			ours = true
-		case IsGeneration(name):
-			ours = name != current
-		case !strings.HasPrefix(name, reserved) && !wanted[name]:
-			target, err := readLink(root, name)
-			ours = err == nil && target == userLink(name)
-		}
-		if !ours {
+// removeObsolete removes from among a volume's entries the links of files that
+// are no longer in the set, and what an interrupted swap left. It returns the
+// names that are not the writer's, goes on after an error and returns the first.
+func removeObsolete(root int, entries []entry, top []string) (foreign []string, first error) {
+	for _, e := range entries {
+		name := e.name
+		if name == dataLink || IsGeneration(name) {
 			continue
 		}
-		if err := removeEntry(root, name); err != nil && first == nil {
+		if _, wanted := slices.BinarySearch(top, name); wanted {
+			continue
+		}
+		obsolete := name == dataLinkTmp
+		if !obsolete {
+			target, err := readLink(root, name)
+			obsolete = err == nil && target == userLink(name)
+		}
+		if !obsolete {
+			foreign = append(foreign, name)
+			continue
+		}
+		if err := remove(root, root, name); err != nil && first == nil {
 			first = err
 		}
 	}
-	return first
-}
-
-// Wipe removes everything in the volume, the published set first, and leaves
-// the empty directory. A mount inside is not crossed and is an error.
-func (d *Dir) Wipe() error {
-	root, err := openVolume(d.path)
-	if err != nil {
-		return err
-	}
-	defer closeFD(root)
-	if err := removeEntry(root, dataLink); err != nil { // at once gone for all readers
-		return fmt.Errorf("wiping volume %s: %w", d.path, err)
-	}
-	if err := removeAllIn(root); err != nil {
-		return fmt.Errorf("wiping volume %s: %w", d.path, err)
-	}
-	return nil
+	slices.Sort(foreign)
+	return foreign, first
 }

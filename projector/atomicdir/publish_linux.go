@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,14 +13,17 @@ import (
 //
 //  1. Check and clean all paths. Nothing is touched if one is not valid.
 //  2. Open the volume and, where a group is set, give the volume to it.
-//  3. Read what is published. If it is what is wanted in paths, bytes, modes
-//     and owners, go on with 7.
-//  4. Write all files into a new generation directory.
+//  3. Look what is published. If it is what is wanted in paths, bytes, modes
+//     and owners, go on with 7. A set that differs from what this Dir
+//     published last is known to differ without reading.
+//  4. Write all files into a new generation directory. If there is no space,
+//     remove the old generations that are kept for their grace and try once
+//     more.
 //  5. Make the link "..data_tmp" to it, over whatever an earlier crash left.
 //  6. Rename "..data_tmp" to "..data": from here on readers see the new set.
 //  7. Make, or put right, the user-visible links of the set.
-//  8. Remove user-visible links that are no longer in the set, and every
-//     generation but the current one. Other names are left alone.
+//  8. Remove user-visible links that are no longer in the set, what a crash
+//     left, and generations whose grace is over. Other names are left alone.
 //
 // Every step may be the last before a crash: a reader then sees the old set or
 // the new one, and the next Publish repairs what is left over. On an error up
@@ -38,22 +42,67 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	if err := d.giveToGroup(root); err != nil {
 		return Result{}, err
 	}
-	have, intact, err := d.readCurrent(root) // 3
+	current, err := currentGeneration(root) // 3
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{Generation: have.Generation}
-	if !intact || !same(have.Files, want) {
-		result.Generation, err = d.write(root, want) // 4, 5, 6
-		if err != nil {
-			return Result{Generation: have.Generation}, err
+	sum := digest(want)
+	equal := current != "" && (d.digest == sum || d.digest == 0)
+	if equal {
+		if current, equal, err = d.holds(root, current, want); err != nil {
+			return Result{Generation: current}, err
 		}
-		result.Changed = true
 	}
-	if err := link(root, want); err != nil { // 7
+	result := Result{Generation: current}
+	top := topLevels(want)
+	if !equal {
+		name, err := d.write(root, want) // 4, 5, 6
+		if isFull(err) && d.dropOld(root, current) {
+			name, err = d.write(root, want)
+		}
+		if err != nil {
+			return result, err
+		}
+		result.Generation, result.Changed = name, true
+		d.generations = append(d.generations, generation{name: name, top: top})
+	}
+	d.digest = sum
+	if err := link(root, top); err != nil { // 7
 		return result, err
 	}
-	return result, clean(root, want, result.Generation) // 8
+	if d.sync && result.Changed {
+		if err := syncFD(root); err != nil {
+			return result, fmt.Errorf("syncing the volume after the swap: %w", err)
+		}
+	}
+	err = d.clean(root, top, &result) // 8
+	return result, err
+}
+
+// holds says whether the current generation is what is wanted. name is empty if
+// it is no generation at all.
+func (d *Dir) holds(root int, current string, want []File) (name string, equal bool, err error) {
+	have, intact, err := d.readGeneration(root, current)
+	if err != nil {
+		return current, false, err
+	}
+	return have.Generation, intact && same(have.Files, want), nil
+}
+
+// clean is step 8 of Publish. It goes on after an error and returns the first.
+func (d *Dir) clean(root int, top []string, result *Result) error {
+	entries, err := list(root)
+	if err != nil {
+		return fmt.Errorf("looking for leftovers: %w", err)
+	}
+	foreign, first := removeObsolete(root, entries, top)
+	result.Foreign = foreign
+	sweepAt, err := d.sweep(root, entries, result.Generation, time.Now())
+	result.SweepAt = sweepAt
+	if first == nil {
+		first = err
+	}
+	return first
 }
 
 // dirMode is the mode of generations and the directories in them.
@@ -79,10 +128,10 @@ func (d *Dir) giveToGroup(root int) error {
 	if int(st.Gid) == d.group && mode == mode|02550 {
 		return nil
 	}
-	if err := unix.Fchown(root, -1, d.group); err != nil {
+	if err := retry(func() error { return unix.Fchown(root, -1, d.group) }); err != nil {
 		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
 	}
-	if err := unix.Fchmod(root, mode|02550); err != nil {
+	if err := retry(func() error { return unix.Fchmod(root, mode|02550) }); err != nil {
 		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
 	}
 	return nil
@@ -108,38 +157,46 @@ func same(have, want []File) bool {
 // write makes a new generation and swaps it in; it leaves nothing behind if
 // it fails.
 func (d *Dir) write(root int, files []File) (name string, err error) {
-	name, generation, err := makeGeneration(root)
+	name, dir, err := makeGeneration(root)
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		closeFD(generation)
-		if err != nil {
-			_ = removeEntry(root, dataLinkTmp)
-			_ = removeEntry(root, name) // what is left, the next Publish removes
-		}
-	}()
-	for _, f := range files { // 4
-		if err := d.writeFile(generation, f); err != nil {
-			return "", fmt.Errorf("writing %q: %w", f.Path, err)
+	err = d.fill(dir, name, files) // 4
+	closeFD(dir)
+	if err == nil && d.sync {
+		if err = syncFD(root); err != nil {
+			err = fmt.Errorf("syncing the volume: %w", err)
 		}
 	}
-	// Last, because it opens the generation to others.
-	if err := unix.Fchmod(generation, d.dirMode()); err != nil {
-		return "", fmt.Errorf("setting the mode of generation %s: %w", name, err)
-	}
-	if err := replaceLink(root, dataLinkTmp, name); err != nil { // 5
-		return "", err
-	}
-	err = retry(func() error { return unix.Renameat(root, dataLinkTmp, root, dataLink) }) // 6
-	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
-		// Somebody made "..data" a directory; nothing can be read through it.
-		if err = removeEntry(root, dataLink); err == nil {
-			err = retry(func() error { return unix.Renameat(root, dataLinkTmp, root, dataLink) })
-		}
+	if err == nil {
+		err = swap(root, name) // 5, 6
 	}
 	if err != nil {
-		return "", fmt.Errorf("swapping %s: %w", dataLink, err)
+		_ = remove(root, root, dataLinkTmp) // what is left, the next Publish removes
+		_ = remove(root, root, name)
+		return "", err
 	}
 	return name, nil
 }
+
+// swap makes name the current generation.
+func swap(root int, name string) error {
+	if err := replaceLink(root, dataLinkTmp, name); err != nil { // 5
+		return err
+	}
+	rename := func() error { return unix.Renameat(root, dataLinkTmp, root, dataLink) }
+	err := retry(rename) // 6
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
+		// Somebody made "..data" a directory; nothing can be read through it.
+		if err = remove(root, root, dataLink); err == nil {
+			err = retry(rename)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("swapping %s: %w", dataLink, err)
+	}
+	return nil
+}
+
+// isFull says whether an error is about space that old generations may hold.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

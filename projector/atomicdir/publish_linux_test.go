@@ -24,7 +24,7 @@ func payload(token string) []File {
 
 func publish(t *testing.T, dir string, files []File, options ...Option) Result {
 	t.Helper()
-	r, err := New(dir, options...).Publish(files)
+	r, err := New(dir, append([]Option{WithGrace(0)}, options...)...).Publish(files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,20 +27,18 @@ func (d *Dir) Read() (Set, error) {
 		return Set{}, err
 	}
 	defer closeFD(root)
-	set, _, err := d.readCurrent(root)
+	current, err := currentGeneration(root)
+	if err != nil || current == "" {
+		return Set{}, err
+	}
+	set, _, err := d.readGeneration(root, current)
 	return set, err
 }
 
-// readCurrent reads the generation that "..data" names. intact is false if
-// there is none, or if it holds something that the writer would not have made.
-func (d *Dir) readCurrent(root int) (set Set, intact bool, err error) {
-	name, err := readLink(root, dataLink)
-	if err != nil {
-		return Set{}, false, err
-	}
-	if !IsGeneration(name) {
-		return Set{}, false, nil
-	}
+// readGeneration reads a generation. The set is empty if there is none of that
+// name; intact is false then, and if it holds something that the writer would
+// not have made.
+func (d *Dir) readGeneration(root int, name string) (set Set, intact bool, err error) {
 	dir, err := openDirIn(root, name)
 	if isForeign(err) {
 		return Set{}, false, nil
@@ -84,31 +82,27 @@ func (r *reader) readDir(dir int, prefix string, depth int) error {
 	if st.Mode&07777 != r.dirMode || depth > maxDepth {
 		r.intact = false
 	}
-	names, err := listNames(dir)
+	entries, err := list(dir)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := r.readEntry(dir, path.Join(prefix, name), name, depth); err != nil {
+	for _, e := range entries {
+		if err := r.readEntry(dir, path.Join(prefix, e.name), e, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *reader) readEntry(dir int, where, name string, depth int) error {
-	// Look before opening: opening a device may do something.
-	var st unix.Stat_t
-	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	kind := st.Mode & unix.S_IFMT
-	if isForeign(err) || err == nil && kind != unix.S_IFREG && kind != unix.S_IFDIR || depth > maxDepth {
+func (r *reader) readEntry(dir int, where string, e entry, depth int) error {
+	// Opening a device may do something, so it is not even tried. On a file
+	// system whose listings don't say, nothing but the flags protects.
+	file := e.kind == unix.DT_REG || e.kind == unix.DT_UNKNOWN
+	if !file && e.kind != unix.DT_DIR || depth > maxDepth {
 		r.intact = false
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("stat %q: %w", where, err)
-	}
-	fd, err := openIn(dir, name, unix.O_RDONLY, 0)
+	fd, err := openIn(dir, e.name, unix.O_RDONLY, 0)
 	if isForeign(err) {
 		r.intact = false
 		return nil
@@ -117,20 +111,25 @@ func (r *reader) readEntry(dir int, where, name string, depth int) error {
 		return fmt.Errorf("opening %q: %w", where, err)
 	}
 	defer closeFD(fd)
-	if kind == unix.S_IFDIR {
+	if e.kind == unix.DT_DIR {
 		return r.readDir(fd, where, depth+1)
 	}
-	return r.readFile(fd, where)
+	return r.readFile(fd, where, depth)
 }
 
-func (r *reader) readFile(fd int, where string) error {
+func (r *reader) readFile(fd int, where string, depth int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return fmt.Errorf("stat %q: %w", where, err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFileSize {
+	switch kind := st.Mode & unix.S_IFMT; {
+	case kind == unix.S_IFDIR: // the listing didn't say, or it was exchanged
+		return r.readDir(fd, where, depth+1)
+	case kind != unix.S_IFREG, st.Size > maxFileSize:
 		r.intact = false
 		return nil
+	case st.Nlink != 1: // somebody else may write into it by its other name
+		r.intact = false
 	}
 	data := make([]byte, st.Size)
 	n := 0

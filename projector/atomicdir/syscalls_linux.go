@@ -1,6 +1,8 @@
 package atomicdir
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -59,83 +61,41 @@ func retry(call func() error) error {
 	}
 }
 
-// readLink returns a link's target, or "" if name is no link or does not
-// exist.
-func readLink(dir int, name string) (string, error) {
-	// Longer than any target that the writer makes; a cut-off target is none
-	// of ours either way.
-	buf := make([]byte, maxName+len(dataLink)+2)
-	var n int
-	err := retry(func() (err error) {
-		n, err = unix.Readlinkat(dir, name, buf)
-		return err
-	})
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("reading link %s: %w", name, err)
-	}
-	return string(buf[:n]), nil
+// entry is a name in a directory.
+type entry struct {
+	name string
+	kind byte // unix.DT_REG and so on; DT_UNKNOWN where the file system doesn't say
 }
 
-// listNames returns the names in an open directory, from its start.
-func listNames(dir int) ([]string, error) {
-	if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
-		return nil, fmt.Errorf("listing: %w", err)
-	}
-	var names []string
-	buf := make([]byte, 8192)
+// list returns what is in a directory that has not been listed through this
+// descriptor before.
+func list(dir int) ([]entry, error) {
+	entries := make([]entry, 0, 8)
+	var buf [4096]byte
 	for {
 		var n int
 		err := retry(func() (err error) {
-			n, err = unix.ReadDirent(dir, buf)
+			n, err = unix.ReadDirent(dir, buf[:])
 			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("listing: %w", err)
 		}
-		if n == 0 {
-			return names, nil
+		if n == 0 { // a short answer is not the end
+			return entries, nil
 		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		// struct linux_dirent64, getdents64(2): u64 inode, s64 offset, u16
+		// length, u8 type, name with a NUL.
+		for rest := buf[:n]; len(rest) > 19; {
+			length := binary.NativeEndian.Uint16(rest[16:])
+			name, _, _ := bytes.Cut(rest[19:length], []byte{0})
+			if s := string(name); s != "." && s != ".." {
+				entries = append(entries, entry{name: s, kind: rest[18]})
+			}
+			rest = rest[length:]
+		}
 	}
 }
 
-// removeEntry removes name from dir, a directory with all that is in it. It
-// does not cross a mount: a directory that is one is an error. A name that
-// does not exist is none.
-func removeEntry(dir int, name string) error {
-	err := retry(func() error { return unix.Unlinkat(dir, name, 0) })
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	// Linux says EISDIR; POSIX and some file systems say EPERM.
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("removing %s: %w", name, err)
-	}
-	sub, openErr := openDirIn(dir, name)
-	if openErr != nil {
-		return fmt.Errorf("removing %s: %w", name, openErr)
-	}
-	err = removeAllIn(sub)
-	closeFD(sub)
-	if err != nil {
-		return fmt.Errorf("removing %s: %w", name, err)
-	}
-	if err := retry(func() error { return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR) }); err != nil {
-		return fmt.Errorf("removing %s: %w", name, err)
-	}
-	return nil
-}
-
-// removeAllIn empties a directory as far as it can and returns the first error.
-func removeAllIn(dir int) error {
-	names, first := listNames(dir)
-	for _, name := range names {
-		if err := removeEntry(dir, name); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
-}
+// syncFD writes a file or a directory to the disk.
+func syncFD(fd int) error { return retry(func() error { return unix.Fsync(fd) }) }

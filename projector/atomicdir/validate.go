@@ -77,8 +77,13 @@ func cleanPath(p string) (string, error) {
 	return clean, nil
 }
 
-// topLevel is the first element of a clean path.
-func topLevel(p string) string {
-	first, _, _ := strings.Cut(p, "/")
-	return first
+// topLevels are the first elements of the files' clean paths, sorted.
+func topLevels(files []File) []string {
+	top := make([]string, 0, len(files))
+	for _, f := range files {
+		first, _, _ := strings.Cut(f.Path, "/")
+		top = append(top, first)
+	}
+	slices.Sort(top)
+	return slices.Compact(top)
 }
