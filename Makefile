@@ -49,6 +49,8 @@ bench: ## print each figure on a RESULT line; fail on one above its limit (BENCH
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation
 	go test -run '^$$' -fuzz FuzzCleanPath -fuzztime $(FUZZTIME) ./projector/atomicdir
+	@# The default of a minute for making each input smaller would leave none for running them.
+	go test -run '^$$' -fuzz FuzzPublishOverAnything -fuzzminimizetime 10x -fuzztime $(FUZZTIME) ./projector/atomicdir
 
 .PHONY: lint
 lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for other systems

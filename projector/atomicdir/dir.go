@@ -38,9 +38,8 @@
 package atomicdir
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -50,16 +49,37 @@ const (
 	dataLinkTmp = "..data_tmp"
 )
 
-// generationPattern is what the kubelet's mkdtemp makes: a UTC time and a
+// A generation's name is what the kubelet's mkdtemp makes: a UTC time and a
 // decimal number.
-var generationPattern = regexp.MustCompile(`^\.\.\d{4}_\d{2}_\d{2}_\d{2}_\d{2}_\d{2}\.\d{1,20}$`)
+const (
+	generationLayout  = "..2006_01_02_15_04_05."
+	maxGenerationName = len(generationLayout) + 20
+)
 
-// IsGeneration says whether a name in a volume is that of a generation.
-func IsGeneration(name string) bool { return generationPattern.MatchString(name) }
+// IsGeneration says whether a name in a volume is that of a generation. It is
+// asked of each name in each pass, which is too often for a regular expression.
+func IsGeneration(name string) bool {
+	if len(name) <= len(generationLayout) || len(name) > maxGenerationName {
+		return false
+	}
+	for i := range len(name) {
+		digit := name[i] >= '0' && name[i] <= '9'
+		if i < len(generationLayout) && (generationLayout[i] < '0' || generationLayout[i] > '9') {
+			if name[i] != generationLayout[i] {
+				return false
+			}
+		} else if !digit {
+			return false
+		}
+	}
+	return true
+}
 
 // newGeneration makes a name for a generation.
 func newGeneration(now time.Time) string {
-	return fmt.Sprintf("..%s.%d", now.UTC().Format("2006_01_02_15_04_05"), rand.Uint32())
+	var buf [maxGenerationName]byte
+	name := now.UTC().AppendFormat(buf[:0], generationLayout)
+	return string(strconv.AppendUint(name, uint64(rand.Uint32()), 10))
 }
 
 // Dir is one volume's directory. It holds no descriptor, so it outlives a

@@ -10,31 +10,41 @@ import (
 
 // currentGeneration is what "..data" names, or "" if that is no generation.
 func currentGeneration(root int) (string, error) {
-	name, err := readLink(root, dataLink)
-	if err != nil || !IsGeneration(name) {
-		return "", err
+	var buf linkTarget
+	target, err := readLink(root, dataLink, &buf)
+	if name := string(target); err == nil && IsGeneration(name) {
+		return name, nil
 	}
-	return name, nil
+	return "", err
 }
 
-// readLink returns a link's target, or "" if name is no link or does not
-// exist.
-func readLink(dir int, name string) (string, error) {
-	// Longer than any target that the writer makes; a cut-off target is none
-	// of ours either way.
-	var buf [maxName + len(dataLink) + 2]byte
+// linkTarget holds more than any target that the writer makes; a cut-off one
+// is none of ours either way.
+type linkTarget [maxName + len(dataLink) + 2]byte
+
+// readLink returns a link's target, in buf; it is empty if name is no link or
+// does not exist.
+func readLink(dir int, name string, buf *linkTarget) ([]byte, error) {
 	var n int
 	err := retry(func() (err error) {
 		n, err = unix.Readlinkat(dir, name, buf[:])
 		return err
 	})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading link %s: %w", name, err)
+		return nil, fmt.Errorf("reading link %s: %w", name, err)
 	}
-	return string(buf[:n]), nil
+	return buf[:n], nil
+}
+
+// isUserLink says whether name is a link that leads through "..data" to the
+// file or directory of that name.
+func isUserLink(root int, name string) (bool, error) {
+	var buf linkTarget
+	target, err := readLink(root, name, &buf)
+	return string(target) == userLink(name), err
 }
 
 // replaceLink makes name a link to target, over whatever is there.
@@ -59,11 +69,11 @@ func userLink(name string) string { return dataLink + "/" + name }
 // link puts right what programs open.
 func link(root int, top []string) error {
 	for _, name := range top {
-		target, err := readLink(root, name)
+		right, err := isUserLink(root, name)
 		if err != nil {
 			return err
 		}
-		if target == userLink(name) {
+		if right {
 			continue
 		}
 		if err := replaceLink(root, name, userLink(name)); err != nil {
@@ -87,8 +97,8 @@ func removeObsolete(root int, entries []entry, top []string) (foreign []string, 
 		}
 		obsolete := name == dataLinkTmp
 		if !obsolete {
-			target, err := readLink(root, name)
-			obsolete = err == nil && target == userLink(name)
+			link, err := isUserLink(root, name)
+			obsolete = err == nil && link
 		}
 		if !obsolete {
 			foreign = append(foreign, name)

@@ -1,7 +1,6 @@
 package atomicdir
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -48,12 +47,16 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	}
 	sum := digest(want)
 	equal := current != "" && (d.digest == sum || d.digest == 0)
+	result := Result{Generation: current}
 	if equal {
-		if current, equal, err = d.holds(root, current, want); err != nil {
-			return Result{Generation: current}, err
+		found := false
+		if found, equal, err = d.holds(root, current, want); err != nil {
+			return result, err
+		}
+		if !found { // "..data" leads nowhere
+			result.Generation = ""
 		}
 	}
-	result := Result{Generation: current}
 	top := topLevels(want)
 	if !equal {
 		name, err := d.write(root, want) // 4, 5, 6
@@ -77,16 +80,6 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	}
 	err = d.clean(root, top, &result) // 8
 	return result, err
-}
-
-// holds says whether the current generation is what is wanted. name is empty if
-// it is no generation at all.
-func (d *Dir) holds(root int, current string, want []File) (name string, equal bool, err error) {
-	have, intact, err := d.readGeneration(root, current)
-	if err != nil {
-		return current, false, err
-	}
-	return have.Generation, intact && same(have.Files, want), nil
 }
 
 // clean is step 8 of Publish. It goes on after an error and returns the first.
@@ -135,23 +128,6 @@ func (d *Dir) giveToGroup(root int) error {
 		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
 	}
 	return nil
-}
-
-// same compares two sorted sets; have's owners are known.
-func same(have, want []File) bool {
-	if len(have) != len(want) {
-		return false
-	}
-	for i, w := range want {
-		h := have[i]
-		if h.Path != w.Path || h.Mode != w.Mode || !bytes.Equal(h.Data, w.Data) {
-			return false
-		}
-		if w.Owner != nil && (w.Owner.UID >= 0 && w.Owner.UID != h.Owner.UID || w.Owner.GID >= 0 && w.Owner.GID != h.Owner.GID) {
-			return false
-		}
-	}
-	return true
 }
 
 // write makes a new generation and swaps it in; it leaves nothing behind if

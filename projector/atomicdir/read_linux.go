@@ -1,10 +1,10 @@
 package atomicdir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -31,28 +31,62 @@ func (d *Dir) Read() (Set, error) {
 	if err != nil || current == "" {
 		return Set{}, err
 	}
-	set, _, err := d.readGeneration(root, current)
-	return set, err
+	var files []File
+	found, _, err := d.readGeneration(root, current, func(f File) bool {
+		f.Data = bytes.Clone(f.Data)
+		f.Owner = &Owner{UID: f.Owner.UID, GID: f.Owner.GID}
+		files = append(files, f)
+		return true
+	})
+	if err != nil || !found {
+		return Set{}, err
+	}
+	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return Set{Generation: current, Files: files}, nil
 }
 
-// readGeneration reads a generation. The set is empty if there is none of that
-// name; intact is false then, and if it holds something that the writer would
-// not have made.
-func (d *Dir) readGeneration(root int, name string) (set Set, intact bool, err error) {
+// holds says whether a generation is what is wanted, and whether there is one
+// of that name at all. It reads no further than the first difference.
+func (d *Dir) holds(root int, name string, want []File) (found, equal bool, err error) {
+	matched := 0
+	found, intact, err := d.readGeneration(root, name, func(f File) bool {
+		i, ok := slices.BinarySearchFunc(want, f.Path, func(w File, p string) int { return strings.Compare(w.Path, p) })
+		if !ok || !same(f, want[i]) {
+			return false
+		}
+		matched++
+		return true
+	})
+	return found, intact && matched == len(want), err
+}
+
+// same compares a file on disk with what is wanted of it.
+func same(have, want File) bool {
+	if have.Mode != want.Mode || !bytes.Equal(have.Data, want.Data) {
+		return false
+	}
+	o := want.Owner
+	return o == nil || (o.UID < 0 || o.UID == have.Owner.UID) && (o.GID < 0 || o.GID == have.Owner.GID)
+}
+
+// readGeneration gives each regular file of a generation to visit, until that
+// returns false. The file's Data and Owner are good until visit returns. found
+// is false if there is no such generation; intact is false then, if visit
+// stopped, and if there is something that the writer would not have made.
+func (d *Dir) readGeneration(root int, name string, visit func(File) bool) (found, intact bool, err error) {
 	dir, err := openDirIn(root, name)
 	if isForeign(err) {
-		return Set{}, false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return Set{}, false, fmt.Errorf("opening generation %s: %w", name, err)
+		return false, false, fmt.Errorf("opening generation %s: %w", name, err)
 	}
 	defer closeFD(dir)
-	r := reader{dirMode: d.dirMode(), intact: true}
-	if err := r.readDir(dir, "", 0); err != nil {
-		return Set{}, false, fmt.Errorf("reading generation %s: %w", name, err)
+	r := reader{dirMode: d.dirMode(), intact: true, visit: visit}
+	if err := r.readDir(dir, "", 0); err != nil && !errors.Is(err, errStopped) {
+		return true, false, fmt.Errorf("reading generation %s: %w", name, err)
 	}
-	slices.SortFunc(r.files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	return Set{Generation: name, Files: r.files}, r.intact, nil
+	return true, r.intact, nil
 }
 
 // isForeign tells "this can't be compared for ever" from "it can't be read
@@ -67,12 +101,18 @@ func isForeign(err error) bool {
 	return false
 }
 
-// reader collects the files of a generation.
+// reader walks over a generation.
 type reader struct {
 	dirMode uint32
-	files   []File
+	visit   func(File) bool
 	intact  bool
+
+	data  []byte // of the file that is visited
+	owner Owner
 }
+
+// errStopped ends a walk that visit has seen enough of.
+var errStopped = errors.New("stopped")
 
 func (r *reader) readDir(dir int, prefix string, depth int) error {
 	var st unix.Stat_t
@@ -87,7 +127,11 @@ func (r *reader) readDir(dir int, prefix string, depth int) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := r.readEntry(dir, path.Join(prefix, e.name), e, depth); err != nil {
+		where := e.name
+		if prefix != "" {
+			where = prefix + "/" + e.name
+		}
+		if err := r.readEntry(dir, where, e, depth); err != nil {
 			return err
 		}
 	}
@@ -131,28 +175,36 @@ func (r *reader) readFile(fd int, where string, depth int) error {
 	case st.Nlink != 1: // somebody else may write into it by its other name
 		r.intact = false
 	}
-	data := make([]byte, st.Size)
-	n := 0
-	for n < len(data) {
-		var m int
+	if err := r.readData(fd, int(st.Size)); err != nil {
+		return fmt.Errorf("reading %q: %w", where, err)
+	}
+	r.owner = Owner{UID: int(st.Uid), GID: int(st.Gid)}
+	f := File{
+		Path: where, Data: r.data, Mode: fs.FileMode(st.Mode & 07777), Owner: &r.owner, ModTime: time.Unix(st.Mtim.Unix()),
+	}
+	if !r.visit(f) {
+		r.intact = false
+		return errStopped
+	}
+	return nil
+}
+
+// readData reads a file of some size; one that has become shorter gives less.
+func (r *reader) readData(fd, size int) error {
+	r.data = slices.Grow(r.data[:0], size)
+	for len(r.data) < size {
+		var n int
 		err := retry(func() (err error) {
-			m, err = unix.Read(fd, data[n:])
+			n, err = unix.Read(fd, r.data[len(r.data):size])
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("reading %q: %w", where, err)
+			return err
 		}
-		if m == 0 {
-			break
+		if n == 0 {
+			return nil
 		}
-		n += m
+		r.data = r.data[:len(r.data)+n]
 	}
-	r.files = append(r.files, File{
-		Path:    where,
-		Data:    data[:n],
-		Mode:    fs.FileMode(st.Mode & 07777),
-		Owner:   &Owner{UID: int(st.Uid), GID: int(st.Gid)},
-		ModTime: time.Unix(st.Mtim.Unix()),
-	})
 	return nil
 }

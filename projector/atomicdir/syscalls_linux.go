@@ -1,10 +1,10 @@
 package atomicdir
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +55,7 @@ func closeFD(fd int) { _ = unix.Close(fd) }
 // retry repeats a call that a signal interrupted.
 func retry(call func() error) error {
 	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
+		if err := call(); err == nil || !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ type entry struct {
 // descriptor before.
 func list(dir int) ([]entry, error) {
 	entries := make([]entry, 0, 8)
-	var buf [4096]byte
+	var buf [1024]byte
 	for {
 		var n int
 		err := retry(func() (err error) {
@@ -85,14 +85,15 @@ func list(dir int) ([]entry, error) {
 			return entries, nil
 		}
 		// struct linux_dirent64, getdents64(2): u64 inode, s64 offset, u16
-		// length, u8 type, name with a NUL.
-		for rest := buf[:n]; len(rest) > 19; {
-			length := binary.NativeEndian.Uint16(rest[16:])
-			name, _, _ := bytes.Cut(rest[19:length], []byte{0})
-			if s := string(name); s != "." && s != ".." {
-				entries = append(entries, entry{name: s, kind: rest[18]})
+		// length, u8 type, name with a NUL. All names share one string.
+		text := string(buf[:n])
+		for at := 0; at < n; {
+			length := int(binary.NativeEndian.Uint16(buf[at+16:]))
+			name, _, _ := strings.Cut(text[at+19:at+length], "\x00")
+			if name != "." && name != ".." {
+				entries = append(entries, entry{name: name, kind: buf[at+18]})
 			}
-			rest = rest[length:]
+			at += length
 		}
 	}
 }

@@ -29,16 +29,12 @@ func prepare(files []File) ([]File, error) {
 		out[i].Path = clean
 	}
 	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	paths := make(map[string]bool, len(out))
-	for _, f := range out {
-		if paths[f.Path] {
+	for i, f := range out {
+		if i > 0 && out[i-1].Path == f.Path {
 			return nil, fmt.Errorf("path %q: two files have it", f.Path)
 		}
-		paths[f.Path] = true
-	}
-	for _, f := range out {
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
-			if paths[dir] {
+			if _, isFile := slices.BinarySearchFunc(out, dir, func(f File, p string) int { return strings.Compare(f.Path, p) }); isFile {
 				return nil, fmt.Errorf("path %q: %q is a file, so it can't be a directory", f.Path, dir)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestPrepare(t *testing.T) {
@@ -68,4 +69,29 @@ func FuzzCleanPath(f *testing.F) {
 			t.Errorf("cleanPath(%q) = %q leaves the volume or is reserved", p, clean)
 		}
 	})
+}
+
+func TestIsGeneration(t *testing.T) {
+	for name, want := range map[string]bool{
+		"..2026_11_22_17_30_00.1":                    true,
+		"..2026_11_22_17_30_00.4294967295":           true,
+		"..2026_11_22_17_30_00.12345678901234567890": true,
+		newGeneration(time.Now()):                    true,
+		"":                                           false,
+		"..":                                         false,
+		"..data":                                     false,
+		"..2026_11_22_17_30_00.":                     false,
+		"..2026_11_22_17_30_00.x":                    false,
+		"..2026_11_22_17_30_00.1x":                   false,
+		"..2026_11_22_17_30_00.123456789012345678901": false,
+		"..2026-11_22_17_30_00.1":                     false,
+		"..2026_11_22_17_30_0a.1":                     false,
+		"../026_11_22_17_30_00.1":                     false,
+		"..2026_11_22_17_30_00/1":                     false,
+		".a2026_11_22_17_30_00.1":                     false,
+	} {
+		if IsGeneration(name) != want {
+			t.Errorf("IsGeneration(%q) = %v, want %v", name, !want, want)
+		}
+	}
 }

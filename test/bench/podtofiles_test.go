@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -90,11 +89,6 @@ func (r *rig) bareRequest(pod *corev1.Pod) time.Duration {
 	took := time.Since(start)
 	r.must(err)
 	return took
-}
-
-func percentile(d []time.Duration, p int) time.Duration {
-	d = slices.Sorted(slices.Values(d))
-	return d[min(len(d)-1, len(d)*p/100)]
 }
 
 func ratio(ours, peer time.Duration) float64 { return float64(ours) / float64(peer) }

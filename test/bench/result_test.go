@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -38,11 +39,17 @@ func result(b *testing.B, name string, figures ...figure) {
 	line := "RESULT " + name
 	var over []string
 	for _, f := range figures {
-		line += fmt.Sprintf(" %s="+f.format, f.key, f.value)
-		if f.limit == 0 || f.value <= f.limit {
+		text := fmt.Sprintf(f.format, f.value)
+		line += " " + f.key + "=" + text
+		// As it is printed: 0.50 is not above 0.5.
+		printed, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if f.limit == 0 || printed <= f.limit {
 			continue
 		}
-		over = append(over, fmt.Sprintf("MISSED %s %s="+f.format+" limit=%g", name, f.key, f.value, f.limit))
+		over = append(over, fmt.Sprintf("MISSED %s %s=%s limit=%g", name, f.key, text, f.limit))
 		if !f.isTime || *missed != "report" {
 			b.Fail()
 		}

@@ -101,7 +101,7 @@ func (t *liveTable) change(c referee.Change) {
 func (t *liveTable) show(done <-chan struct{}) {
 	if !t.terminal {
 		<-done
-		say("")
+		fmt.Println()
 		t.draw(time.Now()) // once, for the record
 		return
 	}
