@@ -12,6 +12,8 @@ TESTFLAGS ?=
 PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/...
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
+FAULTFLAGS ?=
+HOSTILE ?= 10000
 
 .PHONY: help
 help: ## show this list
@@ -44,6 +46,11 @@ build: ## build bin/projectord and bin/projectorctl
 .PHONY: bench
 bench: ## print each figure on a RESULT line; fail on one above its limit (BENCHFLAGS=-missed=report: times only report)
 	cd test && go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/ -args $(BENCHFLAGS)
+
+.PHONY: faults
+faults: ## kill, fill and mislead the writer (root, strace); FAULTFLAGS='-kills=5000 -swaps=200000' takes longer
+	go test -count=1 -run TestHostileWorkload -v ./projector/atomicdir -args -hostile-publishes=$(HOSTILE)
+	cd test && go test -tags faults -count=1 -timeout 30m -v ./faults -args $(FAULTFLAGS)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)

@@ -27,7 +27,10 @@
 // "..data" that does not name a generation is replaced and never followed.
 // Nothing is ever written into a file that exists, nor is its mode or owner
 // changed; a file with a second hard link is replaced. openat2 with its checks
-// costs no more than openat: nothing of this could be measured.
+// costs no more than openat. What healing costs: of the 33 system calls of a
+// publish of three files, five look at the links and for leftovers, a tenth of
+// its 25 microseconds; finding that nothing changed costs 11 microseconds,
+// because bytes, modes and owners are read from the disk each time (make bench).
 //
 // # Durability
 //
@@ -39,6 +42,7 @@ package atomicdir
 
 import (
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"time"
 )
@@ -91,6 +95,7 @@ func newGeneration(now time.Time) string {
 type Dir struct {
 	path  string
 	group int
+	user  int // of the process
 	grace time.Duration
 	sync  bool
 	memory
@@ -129,7 +134,7 @@ func WithSync() Option { return func(d *Dir) { d.sync = true } }
 // New returns the volume at path, which must exist as a directory by the time
 // of the first call. The directories above it must be the caller's own.
 func New(path string, options ...Option) *Dir {
-	d := &Dir{path: path, group: -1, grace: DefaultGrace}
+	d := &Dir{path: path, group: -1, user: os.Geteuid(), grace: DefaultGrace}
 	for _, o := range options {
 		o(d)
 	}

@@ -49,11 +49,11 @@ func TestOldGenerationStaysForTheGrace(t *testing.T) {
 		if want := time.Now().Add(grace); !second.SweepAt.Equal(want) {
 			t.Errorf("a sweep is due at %v, want %v", second.SweepAt, want)
 		}
-		time.Sleep(grace - 1)
+		time.Sleep(grace - time.Millisecond)
 		if next, err := d.Sweep(); err != nil || !next.Equal(second.SweepAt) || read() != "one" {
 			t.Errorf("before the grace ended: next %v, %v, the reader got %q", next, err, read())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		if next, err := d.Sweep(); err != nil || !next.IsZero() || read() == "one" {
 			t.Errorf("after the grace: next %v, %v, the reader got %q", next, err, read())
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,6 +73,8 @@ func damages() []damage {
 		{"content changed", inGeneration(func(gen, _ string) error { return os.WriteFile(at(gen, "token"), []byte("forged"), 0600) })},
 		{"mode changed", inGeneration(func(gen, _ string) error { return os.Chmod(at(gen, "token"), 0666) })},
 		{"directory mode changed", inGeneration(func(gen, _ string) error { return os.Chmod(at(gen, "dir"), 0777) })},
+		{"owner changed", inGeneration(func(gen, _ string) error { return giveAway(at(gen, "token")) })},
+		{"owner of a directory changed", inGeneration(func(gen, _ string) error { return giveAway(at(gen, "dir")) })},
 		{"file removed", inGeneration(func(gen, _ string) error { return os.Remove(at(gen, "token")) })},
 		{"file added", inGeneration(func(gen, _ string) error { return file(at(gen, "more"), "") })},
 		{"file is a link to elsewhere", inGeneration(func(gen, canary string) error {
@@ -103,6 +106,29 @@ func damages() []damage {
 	return out
 }
 
+// giveAway changes a file's owner, if this user may.
+func giveAway(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(path, 1234, 5678)
+}
+
+// assertOwn expects everything in a volume to belong to this process's user.
+func assertOwn(t *testing.T, dir string) {
+	t.Helper()
+	check(t, filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+			t.Errorf("%s belongs to user %d", p, info.Sys().(*syscall.Stat_t).Uid)
+		}
+		return err
+	}))
+}
+
 // TestPublishHeals damages a published volume in each way, and expects the
 // next publish, of the same payload and of another one, to leave exactly what
 // a fresh volume has, and the world outside untouched.
@@ -121,6 +147,7 @@ func TestPublishHeals(t *testing.T) {
 				d.do(t, dir, canary)
 				publish(t, dir, payload(token))
 				assertTree(t, dir, published(token))
+				assertOwn(t, dir)
 				if r := publish(t, dir, payload(token)); r.Changed {
 					t.Error("a healed volume is not stable: publishing again changed it")
 				}

@@ -30,7 +30,7 @@ func canaryHash(t *testing.T, dir string) string {
 		if err := syscall.Lstat(p, &st); err != nil {
 			return err
 		}
-		fmt.Fprintln(h, p, st.Ino, st.Mode, st.Uid, st.Gid, st.Size)
+		_, _ = fmt.Fprintln(h, p, st.Ino, st.Mode, st.Uid, st.Gid, st.Size)
 		if e.Type().IsRegular() {
 			b, err := os.ReadFile(p)
 			h.Write(b)

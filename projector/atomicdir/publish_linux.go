@@ -49,8 +49,9 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	equal := current != "" && (d.digest == sum || d.digest == 0)
 	result := Result{Generation: current}
 	if equal {
-		found := false
-		if found, equal, err = d.holds(root, current, want); err != nil {
+		var found bool
+		found, equal, err = d.holds(root, current, want)
+		if err != nil {
 			return result, err
 		}
 		if !found { // "..data" leads nowhere
@@ -113,8 +114,8 @@ func (d *Dir) giveToGroup(root int) error {
 	if d.group < 0 {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(root, &st); err != nil {
+	st, err := stat(root)
+	if err != nil {
 		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
 	}
 	mode := st.Mode & 07777

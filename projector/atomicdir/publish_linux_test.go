@@ -215,7 +215,7 @@ func TestReadReturnsWhatWasPublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if set.Generation != r.Generation || !slices.EqualFunc(set.Files, want, func(a, b File) bool { return a.Path == b.Path && same(a, b) }) {
+	if set.Generation != r.Generation || !slices.EqualFunc(set.Files, want, func(a, b File) bool { return a.Path == b.Path && New(dir).same(a, b) }) {
 		t.Errorf("read %+v", set)
 	}
 	if f, ok := set.File("token"); !ok || !f.ModTime.Equal(time.Unix(1_800_000_000, 5)) {

@@ -51,7 +51,7 @@ func (d *Dir) holds(root int, name string, want []File) (found, equal bool, err 
 	matched := 0
 	found, intact, err := d.readGeneration(root, name, func(f File) bool {
 		i, ok := slices.BinarySearchFunc(want, f.Path, func(w File, p string) int { return strings.Compare(w.Path, p) })
-		if !ok || !same(f, want[i]) {
+		if !ok || !d.same(f, want[i]) {
 			return false
 		}
 		matched++
@@ -60,13 +60,24 @@ func (d *Dir) holds(root int, name string, want []File) (found, equal bool, err 
 	return found, intact && matched == len(want), err
 }
 
-// same compares a file on disk with what is wanted of it.
-func same(have, want File) bool {
+// same compares a file on disk with what is wanted of it. A user or group that
+// is not wanted in particular is the process's and, where one is set, the
+// volume's.
+func (d *Dir) same(have, want File) bool {
 	if have.Mode != want.Mode || !bytes.Equal(have.Data, want.Data) {
 		return false
 	}
-	o := want.Owner
-	return o == nil || (o.UID < 0 || o.UID == have.Owner.UID) && (o.GID < 0 || o.GID == have.Owner.GID)
+	owner := Owner{UID: -1, GID: -1}
+	if want.Owner != nil {
+		owner = *want.Owner
+	}
+	if owner.UID < 0 {
+		owner.UID = d.user
+	}
+	if owner.GID < 0 {
+		owner.GID = d.group
+	}
+	return owner.UID == have.Owner.UID && (owner.GID < 0 || owner.GID == have.Owner.GID)
 }
 
 // readGeneration gives each regular file of a generation to visit, until that
@@ -82,7 +93,7 @@ func (d *Dir) readGeneration(root int, name string, visit func(File) bool) (foun
 		return false, false, fmt.Errorf("opening generation %s: %w", name, err)
 	}
 	defer closeFD(dir)
-	r := reader{dirMode: d.dirMode(), intact: true, visit: visit}
+	r := reader{dirMode: d.dirMode(), user: d.user, intact: true, visit: visit}
 	if err := r.readDir(dir, "", 0); err != nil && !errors.Is(err, errStopped) {
 		return true, false, fmt.Errorf("reading generation %s: %w", name, err)
 	}
@@ -104,6 +115,7 @@ func isForeign(err error) bool {
 // reader walks over a generation.
 type reader struct {
 	dirMode uint32
+	user    int
 	visit   func(File) bool
 	intact  bool
 
@@ -115,11 +127,11 @@ type reader struct {
 var errStopped = errors.New("stopped")
 
 func (r *reader) readDir(dir int, prefix string, depth int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir, &st); err != nil {
+	st, err := stat(dir)
+	if err != nil {
 		return fmt.Errorf("stat %q: %w", prefix, err)
 	}
-	if st.Mode&07777 != r.dirMode || depth > maxDepth {
+	if st.Mode&07777 != r.dirMode || int(st.Uid) != r.user || depth > maxDepth {
 		r.intact = false
 	}
 	entries, err := list(dir)
@@ -162,8 +174,8 @@ func (r *reader) readEntry(dir int, where string, e entry, depth int) error {
 }
 
 func (r *reader) readFile(fd int, where string, depth int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	st, err := stat(fd)
+	if err != nil {
 		return fmt.Errorf("stat %q: %w", where, err)
 	}
 	switch kind := st.Mode & unix.S_IFMT; {

@@ -77,7 +77,7 @@ func TestOldGenerationsGiveWay(t *testing.T) {
 			t.Errorf("publish %d: %+v", n, r)
 		}
 	}
-	if set, err := d.Read(); err != nil || len(set.Files) != 1 || !same(set.Files[0], files(9)[0]) {
+	if set, err := d.Read(); err != nil || len(set.Files) != 1 || !d.same(set.Files[0], files(9)[0]) {
 		t.Errorf("read %v, %v", set, err)
 	}
 }

@@ -61,6 +61,12 @@ func retry(call func() error) error {
 	}
 }
 
+// stat says what an open file or directory is.
+func stat(fd int) (st unix.Stat_t, err error) {
+	err = retry(func() error { return unix.Fstat(fd, &st) })
+	return st, err
+}
+
 // entry is a name in a directory.
 type entry struct {
 	name string
