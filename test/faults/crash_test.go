@@ -32,13 +32,13 @@ var errnos = []string{"EIO", "ENOSPC", "EDQUOT", "EROFS", "EPERM", "EACCES", "EM
 
 // trial is one fault in one scenario.
 type trial struct {
-	scenario.Scenario
-	point
-	errno string // empty: killed
+	scenario scenario.Scenario
+	call     point
+	errno    string // empty: killed
 }
 
 func (tr trial) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", tr.Scenario.Name, tr.point, tr.errno))
+	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", tr.scenario.Name, tr.call, tr.errno))
 }
 
 // discover finds the points of each scenario in a trace of it.
@@ -56,7 +56,7 @@ func discover(t *testing.T, c child, base string) []trial {
 			t.Fatalf("%s: only %d calls between the marks", s.Name, len(found))
 		}
 		for _, p := range found {
-			trials = append(trials, trial{Scenario: s, point: p})
+			trials = append(trials, trial{scenario: s, call: p})
 		}
 	}
 	return trials
@@ -81,31 +81,31 @@ func newVolume(t *testing.T, base string, s scenario.Scenario) string {
 
 // undergo does one trial on a fresh volume and says what did not survive.
 func (c child) undergo(t *testing.T, base string, tr trial) error {
-	dir := newVolume(t, base, tr.Scenario)
+	dir := newVolume(t, base, tr.scenario)
 	defer func() { _ = os.RemoveAll(dir) }()
-	fault := fmt.Sprintf("%s:signal=KILL:when=%d", tr.point.name, tr.when)
+	fault := fmt.Sprintf("%s:signal=KILL:when=%d", tr.call.name, tr.call.when)
 	if tr.errno != "" {
-		fault = fmt.Sprintf("%s:error=%s:when=%d", tr.point.name, tr.errno, tr.when)
+		fault = fmt.Sprintf("%s:error=%s:when=%d", tr.call.name, tr.errno, tr.call.when)
 	}
-	lines, err := c.traced(t.Context(), tr.Scenario.Name, dir, fault)
+	lines, err := c.traced(t.Context(), tr.scenario.Name, dir, fault)
 	if tr.errno == "" {
 		last := len(lines) - 2
-		if last < 0 || !strings.Contains(lines[last+1], "killed by SIGKILL") || callName(lines[last]) != tr.point.name {
+		if last < 0 || !strings.Contains(lines[last+1], "killed by SIGKILL") || callName(lines[last]) != tr.call.name {
 			return fmt.Errorf("the kill did not hit the call; the trace ends with %q", lines[max(0, last):])
 		}
 	} else if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "(INJECTED)") }) {
 		return errors.New("the error did not hit the call")
 	}
-	if tr.errno == "EINTR" && err != nil && tr.point.name != "close" {
+	if tr.errno == "EINTR" && err != nil && tr.call.name != "close" {
 		return fmt.Errorf("an interrupted call was not repeated: %w", err)
 	}
-	if err := checkReaders(dir, tr.Scenario, err == nil); err != nil {
+	if err := checkReaders(dir, tr.scenario, err == nil); err != nil {
 		return err
 	}
-	if err := c.run(t.Context(), "recover", tr.Scenario.Name, dir); err != nil {
+	if err := c.run(t.Context(), "recover", tr.scenario.Name, dir); err != nil {
 		return fmt.Errorf("the next process fails: %w", err)
 	}
-	return checkRecovered(dir, tr.Scenario)
+	return checkRecovered(dir, tr.scenario)
 }
 
 // undergoAll does all trials, as many at once as there are processors, and
@@ -161,7 +161,7 @@ func TestErrno(t *testing.T) {
 	c, base := buildChild(t, ""), shm(t)
 	var trials []trial
 	for _, tr := range discover(t, c, base) {
-		if tr.point.name == "faccessat" {
+		if tr.call.name == "faccessat" {
 			continue // a mark
 		}
 		for _, errno := range errnos {
@@ -196,13 +196,12 @@ func TestSyncOrder(t *testing.T) {
 			}
 		}
 	}
-	want := "fsync symlinkat renameat" // of the last file, the directories and the volume
-	got := strings.Join(order, " ")
-	if !strings.Contains(got, want) || strings.LastIndex(got, "write") > strings.Index(got, want) {
-		t.Errorf("calls %s: want all written and synced before %q", got, want)
+	before, after, swapped := strings.Cut(strings.Join(order, " "), "symlinkat renameat")
+	if !swapped || !strings.HasSuffix(before, "write fsync ") {
+		t.Errorf("calls %v: want all written, then synced, then swapped", order)
 	}
-	if after := got[strings.Index(got, "renameat"):]; !strings.Contains(after, "fsync unlinkat") || strings.Index(after, "unlinkat") < strings.Index(after, "fsync") {
-		t.Errorf("calls after the swap: %s: want a sync before anything is removed", after)
+	if i := strings.Index(after, "fsync"); i < 0 || strings.Contains(after[:i], "unlinkat") {
+		t.Errorf("calls %v: want a sync after the swap and before anything is removed", order)
 	}
 	// Four files, the generation, its two directories, and the volume twice.
 	if n := countCalls(lines[begin:], "fsync"); n != len(s.New)+3+2 {
@@ -256,7 +255,7 @@ func TestTheHarnessCanFail(t *testing.T) {
 	}
 	var trials []trial
 	for _, p := range points(lines) {
-		trials = append(trials, trial{Scenario: s, point: p})
+		trials = append(trials, trial{scenario: s, call: p})
 	}
 	var mu sync.Mutex
 	wedged := 0
