@@ -74,7 +74,7 @@ func (p *Projector) noteAdopted(key Key, generation string) {
 	v.adopted, v.generation = true, generation
 }
 
-// noteResult records what a publish did; result is zero if it failed.
+// noteResult records what a publish did.
 func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) {
 	p.mu.Lock()
 	v := p.entryLocked(key)
@@ -85,20 +85,14 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) 
 	case !v.served:
 		message = "adopted volume"
 	}
-	report := result.Changed
-	v.due = due
-	if result.Generation != "" {
-		report = report || !v.served
-		v.generation, v.served = result.Generation, true
-	}
+	report := result.Changed || !v.served
+	v.due, v.generation, v.served = due, result.Generation, true
 	if result.Changed {
 		p.stats.Published++
 	}
 	path := v.path
-	foreign := result.Generation != "" && !slices.Equal(v.foreign, result.Foreign)
-	if foreign {
-		v.foreign = result.Foreign
-	}
+	foreign := !slices.Equal(v.foreign, result.Foreign)
+	v.foreign = result.Foreign
 	p.mu.Unlock()
 	if foreign {
 		p.logger(key).Info("names in the volume that are not ours have changed; they are left alone", "names", result.Foreign)

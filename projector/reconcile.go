@@ -81,7 +81,9 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, err
 	}
 	result, err := dir.Publish(files)
-	p.noteResult(key, result, due)
+	if err == nil || result.Changed {
+		p.noteResult(key, result, due)
+	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("publishing: %w", err)
 	}
@@ -229,6 +231,9 @@ func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *ato
 	}
 	for _, f := range set.Files {
 		if !claimed[f.Path] {
+			// As its source would give it: the group is the volume's, and what is
+			// no permission bit was not ours.
+			f.Owner.GID, f.Mode = -1, f.Mode.Perm()
 			files = append(files, f)
 		}
 	}

@@ -28,6 +28,11 @@ type Tmpfs struct {
 // a program or a device.
 const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
+// inodes of each mount. The kernel's default grows with the machine's memory,
+// and an inode costs about 1 KiB of it that the size does not limit. It is
+// enough for three sets of the most files that can be published.
+const inodes = 32768
+
 // Ensure mounts a tmpfs on the directory at path, unless one is mounted there
 // already. Where the kernel has it (6.4), what is in it is never swapped to
 // disk. Calls for one path must not overlap.
@@ -36,9 +41,9 @@ func (t *Tmpfs) Ensure(path string) error {
 	if err != nil || mounted {
 		return err
 	}
-	options := "mode=1777"
+	options := fmt.Sprintf("mode=1777,nr_inodes=%d", inodes)
 	if t.Size > 0 {
-		options = fmt.Sprintf("size=%d,mode=1777", t.Size)
+		options += fmt.Sprintf(",size=%d", t.Size)
 	}
 	if !t.noNoswap.Load() {
 		err := unix.Mount("tmpfs", path, "tmpfs", flags, options+",noswap")

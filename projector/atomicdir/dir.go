@@ -10,7 +10,7 @@
 //	<volume>/token   -> ..data/token                      what programs open
 //
 // It does not mount, does not know what the files mean and runs nothing by
-// itself. It needs Linux 5.6 or newer (openat2); elsewhere every call fails
+// itself. It needs Linux 5.8 or newer (openat2, utimensat by descriptor); elsewhere every call fails
 // with errors.ErrUnsupported.
 //
 // # Readers
@@ -150,7 +150,7 @@ type Result struct {
 	// SweepAt is when the grace of an old generation ends; call Sweep or
 	// Publish then. Zero: there is nothing to sweep.
 	SweepAt time.Time
-	// Foreign are names at the top of the volume that are not the writer's.
-	// They are left alone.
+	// Foreign are names at the top of the volume that are not the writer's, a
+	// few if there are many. They are left alone.
 	Foreign []string
 }

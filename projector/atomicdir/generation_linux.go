@@ -111,7 +111,7 @@ func (d *Dir) writeFile(generation int, f File) error {
 	}
 	if !f.ModTime.IsZero() {
 		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(f.ModTime.UnixNano())}
-		if err := retry(func() error { return unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		if err := retry(func() error { return unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH) }); err != nil {
 			return fmt.Errorf("setting the time: %w", err)
 		}
 	}

@@ -75,6 +75,7 @@ func damages() []damage {
 		{"directory mode changed", inGeneration(func(gen, _ string) error { return os.Chmod(at(gen, "dir"), 0777) })},
 		{"owner changed", inGeneration(func(gen, _ string) error { return giveAway(at(gen, "token")) })},
 		{"owner of a directory changed", inGeneration(func(gen, _ string) error { return giveAway(at(gen, "dir")) })},
+		{"directory added", inGeneration(func(gen, _ string) error { return os.Mkdir(at(gen, "more"), 0755) })},
 		{"file removed", inGeneration(func(gen, _ string) error { return os.Remove(at(gen, "token")) })},
 		{"file added", inGeneration(func(gen, _ string) error { return file(at(gen, "more"), "") })},
 		{"file is a link to elsewhere", inGeneration(func(gen, canary string) error {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// canaryHash is of everything below a directory but the times and the counts of
-// hard links, which whoever may link to a file changes.
+// canaryHash is of everything below a directory but the counts of hard links and
+// ctime, which whoever may link to a file changes.
 func canaryHash(t *testing.T, dir string) string {
 	t.Helper()
 	h := sha256.New()
@@ -30,7 +31,7 @@ func canaryHash(t *testing.T, dir string) string {
 		if err := syscall.Lstat(p, &st); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(h, p, st.Ino, st.Mode, st.Uid, st.Gid, st.Size)
+		_, _ = fmt.Fprintln(h, p, st.Ino, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim)
 		if e.Type().IsRegular() {
 			b, err := os.ReadFile(p)
 			h.Write(b)
@@ -80,7 +81,7 @@ func (a attacker) strike() {
 	evil := filepath.Join(a.volume, evilName)
 	_ = os.RemoveAll(evil)
 	var err error
-	switch a.random.IntN(7) {
+	switch a.random.IntN(8) {
 	case 0:
 		err = os.Symlink(filepath.Join(a.canary, pick("", "dir", "token", "..2020_01_01_00_00_00.1", "nothing")), evil)
 	case 1:
@@ -97,6 +98,8 @@ func (a attacker) strike() {
 		}
 	case 6:
 		err = os.Symlink("../"+filepath.Base(a.canary), evil)
+	case 7:
+		err = os.MkdirAll(filepath.Join(evil, strings.Repeat("d/", 100)), 0777)
 	}
 	if err != nil {
 		return
@@ -153,7 +156,7 @@ func TestHostileWorkload(t *testing.T) {
 			}
 		})
 	}
-	d := New(dir, WithGrace(0))
+	d := New(dir, WithGrace(time.Millisecond))
 	failed := 0
 	longest := time.Duration(0)
 	for n := range *hostilePublishes {
@@ -164,6 +167,7 @@ func TestHostileWorkload(t *testing.T) {
 		longest = max(longest, time.Since(start))
 		if n%100 == 0 {
 			_, _ = d.Read() // must not block either
+			_, _ = d.Sweep()
 		}
 	}
 	stop.Store(true)
@@ -175,6 +179,9 @@ func TestHostileWorkload(t *testing.T) {
 	}
 	fmt.Printf("RESULT atomicdir_hostile publishes=%d failed=%d longest_ms=%d moves=%d exchanges=%d outside=%d\n",
 		*hostilePublishes, failed, longest.Milliseconds(), moves.Load(), exchanges.Load(), outside)
+	if longest > 10*time.Second {
+		t.Error("a publish hung")
+	}
 	if moves.Load() < 100 || exchanges.Load() < 100 {
 		t.Error("the workload hardly did anything")
 	}

@@ -52,7 +52,7 @@ func replaceLink(root int, name, target string) error {
 	symlink := func() error { return unix.Symlinkat(target, root, name) }
 	err := retry(symlink)
 	if errors.Is(err, unix.EEXIST) {
-		if err := remove(root, root, name); err != nil {
+		if err := setAside(root, name); err != nil {
 			return err
 		}
 		err = retry(symlink)
@@ -66,26 +66,27 @@ func replaceLink(root int, name, target string) error {
 // userLink is the target of a user-visible name's link.
 func userLink(name string) string { return dataLink + "/" + name }
 
-// link puts right what programs open.
-func link(root int, top []string) error {
+// link puts right what programs open. It goes on after an error and returns
+// the first.
+func link(root int, top []string) (first error) {
 	for _, name := range top {
 		right, err := isUserLink(root, name)
-		if err != nil {
-			return err
+		if err == nil && !right {
+			err = replaceLink(root, name, userLink(name))
 		}
-		if right {
-			continue
-		}
-		if err := replaceLink(root, name, userLink(name)); err != nil {
-			return err
+		if err != nil && first == nil {
+			first = err
 		}
 	}
-	return nil
+	return first
 }
 
+// maxForeign is how many names that are not the writer's are reported.
+const maxForeign = 16
+
 // removeObsolete removes from among a volume's entries the links of files that
-// are no longer in the set, and what an interrupted swap left. It returns the
-// names that are not the writer's, goes on after an error and returns the first.
+// are no longer in the set, and what an interrupted swap left. It returns names
+// that are not the writer's, goes on after an error and returns the first.
 func removeObsolete(root int, entries []entry, top []string) (foreign []string, first error) {
 	for _, e := range entries {
 		name := e.name
@@ -95,19 +96,32 @@ func removeObsolete(root int, entries []entry, top []string) (foreign []string, 
 		if _, wanted := slices.BinarySearch(top, name); wanted {
 			continue
 		}
-		obsolete := name == dataLinkTmp
-		if !obsolete {
-			link, err := isUserLink(root, name)
-			obsolete = err == nil && link
+		ours := name == dataLinkTmp
+		err := error(nil)
+		if !ours {
+			ours, err = isUserLink(root, name)
 		}
-		if !obsolete {
+		switch {
+		case err != nil:
+		case !ours && len(foreign) < maxForeign:
 			foreign = append(foreign, name)
-			continue
+		case name == dataLinkTmp:
+			err = remove(root, root, name)
+		case ours:
+			err = removeLink(root, name)
 		}
-		if err := remove(root, root, name); err != nil && first == nil {
+		if err != nil && first == nil {
 			first = err
 		}
 	}
 	slices.Sort(foreign)
 	return foreign, first
+}
+
+// removeLink removes a name, but no directory that was put there since.
+func removeLink(root int, name string) error {
+	if err := unlink(root, name); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("removing obsolete %s: %w", name, err)
+	}
+	return nil
 }

@@ -45,7 +45,7 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	sum := digest(want)
+	sum := d.sum(want)
 	equal := current != "" && (d.digest == sum || d.digest == 0)
 	result := Result{Generation: current}
 	if equal {
@@ -71,16 +71,32 @@ func (d *Dir) Publish(files []File) (Result, error) {
 		d.generations = append(d.generations, generation{name: name, top: top})
 	}
 	d.digest = sum
-	if err := link(root, top); err != nil { // 7
-		return result, err
+	linkErr := link(root, top) // 7
+	if err := d.syncSwap(root, result.Generation); err != nil {
+		return result, err // without it, nothing old may go
 	}
-	if d.sync && result.Changed {
-		if err := syncFD(root); err != nil {
-			return result, fmt.Errorf("syncing the volume after the swap: %w", err)
-		}
+	if linkErr != nil {
+		d.synced = "" // there will be more links
 	}
-	err = d.clean(root, top, &result) // 8
-	return result, err
+	cleanErr := d.clean(root, top, &result) // 8
+	if isFull(linkErr) {                    // the old generation has the space
+		d.dropOld(root, result.Generation)
+		linkErr = link(root, top)
+	}
+	return result, errors.Join(linkErr, cleanErr)
+}
+
+// syncSwap has the volume's directory on the disk, with all links to a
+// generation, if that is wanted and was not done before.
+func (d *Dir) syncSwap(root int, generation string) error {
+	if !d.sync || d.synced == generation {
+		return nil
+	}
+	if err := syncFD(root); err != nil {
+		return fmt.Errorf("syncing the volume after the swap: %w", err)
+	}
+	d.synced = generation
+	return nil
 }
 
 // clean is step 8 of Publish. It goes on after an error and returns the first.
@@ -165,7 +181,7 @@ func swap(root int, name string) error {
 	err := retry(rename) // 6
 	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {
 		// Somebody made "..data" a directory; nothing can be read through it.
-		if err = remove(root, root, dataLink); err == nil {
+		if err = setAside(root, dataLink); err == nil {
 			err = retry(rename)
 		}
 	}

@@ -26,10 +26,15 @@ func rmdir(dir int, name string) error {
 // A tree may be deeper than a process has descriptors or a stack has frames, so
 // nothing here descends: a directory that is not empty is moved to root, under
 // the name of a generation, and emptied there. After a crash it is one of the
-// leftovers that the next Publish removes.
+// leftovers that the next Publish removes; so is what is left of a tree of more
+// than maxRemoved directories, which a workload may be making as fast as it is
+// removed.
 func remove(root, dir int, name string) error {
 	moved, first := removeOrMove(root, dir, name)
-	for len(moved) > 0 {
+	for removed := 0; len(moved) > 0; removed++ {
+		if removed == maxRemoved {
+			return fmt.Errorf("removing %s: stopped after %d directories, the rest is for the next time", name, removed)
+		}
 		next := moved[len(moved)-1]
 		moved = moved[:len(moved)-1]
 		more, err := empty(root, next)
@@ -42,6 +47,23 @@ func remove(root, dir int, name string) error {
 		}
 	}
 	return first
+}
+
+// maxRemoved bounds the directories that one call removes.
+const maxRemoved = 10_000
+
+// setAside takes name out of the way at once, whatever it is: a directory that
+// is not empty becomes one of the leftovers that clean removes.
+func setAside(root int, name string) error {
+	moved, err := removeOrMove(root, root, name)
+	if err != nil || len(moved) == 0 {
+		return err
+	}
+	err = retry(func() error { return unix.Renameat(root, name, root, newGeneration(time.Now())) })
+	if err != nil {
+		return fmt.Errorf("moving %s out of the way: %w", name, err)
+	}
+	return nil
 }
 
 // removeOrMove removes name from dir, or has it lie in root as moved.

@@ -75,7 +75,7 @@ func (d *Dir) sweep(root int, entries []entry, current string, now time.Time) (n
 // dropOld removes every generation but the current one, to make space, and
 // says whether it removed any.
 func (d *Dir) dropOld(root int, current string) bool {
-	entries, err := list(root)
+	entries, err := relist(root)
 	if err != nil {
 		return false
 	}
@@ -106,7 +106,9 @@ func (g generation) remove(root int) error {
 }
 
 // Wipe removes everything in the volume, the published set first, and leaves
-// the empty directory. A mount inside is not crossed and is an error.
+// the empty directory. A mount inside is not crossed and is an error, and so is
+// more than one call may remove: call it again. It goes on after an error and
+// returns the first.
 func (d *Dir) Wipe() error {
 	root, err := openVolume(d.path)
 	if err != nil {
@@ -114,10 +116,11 @@ func (d *Dir) Wipe() error {
 	}
 	defer closeFD(root)
 	d.memory = memory{}
-	if err := remove(root, root, dataLink); err != nil { // at once gone for all readers
-		return fmt.Errorf("wiping volume %s: %w", d.path, err)
+	first := remove(root, root, dataLink) // at once gone for all readers
+	entries, err := list(root)
+	if first == nil {
+		first = err
 	}
-	entries, first := list(root)
 	for _, e := range entries {
 		if err := remove(root, root, e.name); err != nil && first == nil {
 			first = err

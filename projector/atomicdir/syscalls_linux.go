@@ -74,7 +74,7 @@ type entry struct {
 }
 
 // list returns what is in a directory that has not been listed through this
-// descriptor before.
+// descriptor before: all of it, or maxEntries of it and a little more.
 func list(dir int) ([]entry, error) {
 	entries := make([]entry, 0, 8)
 	var buf [1024]byte
@@ -87,7 +87,7 @@ func list(dir int) ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing: %w", err)
 		}
-		if n == 0 { // a short answer is not the end
+		if n == 0 || len(entries) >= maxEntries { // a short answer is not the end
 			return entries, nil
 		}
 		// struct linux_dirent64, getdents64(2): u64 inode, s64 offset, u16
@@ -102,6 +102,22 @@ func list(dir int) ([]entry, error) {
 			at += length
 		}
 	}
+}
+
+// relist is list for a directory that was listed before, or will be again.
+func relist(dir int) ([]entry, error) {
+	rewind := func() error {
+		_, err := unix.Seek(dir, 0, unix.SEEK_SET)
+		return err
+	}
+	if err := retry(rewind); err != nil {
+		return nil, fmt.Errorf("listing: %w", err)
+	}
+	entries, err := list(dir)
+	if seekErr := retry(rewind); err == nil && seekErr != nil {
+		err = fmt.Errorf("listing: %w", seekErr)
+	}
+	return entries, err
 }
 
 // syncFD writes a file or a directory to the disk.

@@ -17,9 +17,27 @@ const (
 // "..data_tmp" and the generations.
 const reserved = ".."
 
+// maxEntries is how many names of a directory are looked at in one call. A
+// workload may make any number of them, and names cost memory.
+const maxEntries = 10_000
+
+// Limits of a set, so that reading one back costs no more, whatever a workload
+// has made of it.
+const (
+	maxFiles   = 4096
+	maxSetSize = 16 << 20
+)
+
 // prepare returns the files sorted by their cleaned paths, or an error that
 // names the first path that can't be published.
 func prepare(files []File) ([]File, error) {
+	size := 0
+	for _, f := range files {
+		size += len(f.Data)
+	}
+	if len(files) > maxFiles || size > maxSetSize {
+		return nil, fmt.Errorf("%d files of %d bytes in all: want at most %d files and %d bytes", len(files), size, maxFiles, maxSetSize)
+	}
 	out := slices.Clone(files)
 	for i := range out {
 		clean, err := cleanPath(out[i].Path)

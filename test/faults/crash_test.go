@@ -35,10 +35,11 @@ type trial struct {
 	scenario scenario.Scenario
 	call     point
 	errno    string // empty: killed
+	retry    bool   // with the same Dir
 }
 
 func (tr trial) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%s: %s %s", tr.scenario.Name, tr.call, tr.errno))
+	return fmt.Sprintf("%s: %s %s retry=%v", tr.scenario.Name, tr.call, tr.errno, tr.retry)
 }
 
 // discover finds the points of each scenario in a trace of it.
@@ -47,7 +48,7 @@ func discover(t *testing.T, c child, base string) []trial {
 	var trials []trial
 	for _, s := range scenario.All {
 		dir := newVolume(t, base, s)
-		lines, err := c.traced(t.Context(), s.Name, dir, "")
+		lines, err := c.traced(t.Context(), "act", s.Name, dir, "")
 		if err != nil {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
@@ -87,17 +88,31 @@ func (c child) undergo(t *testing.T, base string, tr trial) error {
 	if tr.errno != "" {
 		fault = fmt.Sprintf("%s:error=%s:when=%d", tr.call.name, tr.errno, tr.call.when)
 	}
-	lines, err := c.traced(t.Context(), tr.scenario.Name, dir, fault)
+	act := "act"
+	if tr.retry {
+		act = "retry"
+	}
+	lines, err := c.traced(t.Context(), act, tr.scenario.Name, dir, fault)
 	if tr.errno == "" {
 		last := len(lines) - 2
 		if last < 0 || !strings.Contains(lines[last+1], "killed by SIGKILL") || callName(lines[last]) != tr.call.name {
 			return fmt.Errorf("the kill did not hit the call; the trace ends with %q", lines[max(0, last):])
 		}
-	} else if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "(INJECTED)") }) {
+	} else if !slices.ContainsFunc(lines, func(l string) bool { return callName(l) == tr.call.name && strings.Contains(l, "(INJECTED)") }) {
 		return errors.New("the error did not hit the call")
 	}
-	if tr.errno == "EINTR" && err != nil && tr.call.name != "close" {
+	closed := tr.call.name == "close" && tr.errno != "" // the call was not made, so the descriptor leaks
+	switch {
+	case closed:
+		err = nil
+	case err != nil && strings.Contains(err.Error(), "descriptors are open"):
+		return err
+	case err != nil && tr.errno == "EINTR":
 		return fmt.Errorf("an interrupted call was not repeated: %w", err)
+	case err != nil && tr.retry:
+		return fmt.Errorf("it does not recover: %w", err)
+	case err != nil && tr.errno != "" && strings.Count(err.Error(), ": ") < 2:
+		return fmt.Errorf("the error does not name the step: %w", err)
 	}
 	if err := checkReaders(dir, tr.scenario, err == nil); err != nil {
 		return err
@@ -165,8 +180,12 @@ func TestErrno(t *testing.T) {
 			continue // a mark
 		}
 		for _, errno := range errnos {
-			tr.errno = errno
+			tr.errno, tr.retry = errno, false
 			trials = append(trials, tr)
+			if errno == "EIO" || errno == "ENOSPC" {
+				tr.retry = true
+				trials = append(trials, tr)
+			}
 		}
 	}
 	survived := c.undergoAll(t, base, trials, failed(t))
@@ -181,7 +200,7 @@ func TestSyncOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := c.traced(t.Context(), s.Name, newVolume(t, base, s), "")
+	lines, err := c.traced(t.Context(), "act", s.Name, newVolume(t, base, s), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +268,7 @@ func TestTheHarnessCanFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := c.traced(t.Context(), s.Name, newVolume(t, base, s), "")
+	lines, err := c.traced(t.Context(), "act", s.Name, newVolume(t, base, s), "")
 	if err != nil {
 		t.Fatal(err)
 	}

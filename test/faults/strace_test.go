@@ -63,13 +63,13 @@ func (c child) run(ctx context.Context, args ...string) error {
 
 // traced runs a scenario under strace, with a fault if one is given, and
 // returns the trace's lines and the program's own error.
-func (c child) traced(ctx context.Context, scenarioName, dir, fault string) (lines []string, err error) {
+func (c child) traced(ctx context.Context, act, scenarioName, dir, fault string) (lines []string, err error) {
 	trace := dir + ".trace"
 	args := []string{"-o", trace, "-s", "64"}
 	if fault != "" {
 		args = append(args, "-e", "inject="+fault)
 	}
-	cmd := exec.CommandContext(ctx, "strace", append(args, c.program, "act", scenarioName, dir)...)
+	cmd := exec.CommandContext(ctx, "strace", append(args, c.program, act, scenarioName, dir)...)
 	cmd.Env = environment
 	out, runErr := cmd.CombinedOutput()
 	if errors.Is(runErr, exec.ErrNotFound) {

@@ -2,11 +2,13 @@
 // threads, so all its work is on the main one.
 //
 //	child act SCENARIO DIRECTORY       do it, between two marks in the trace
+//	child retry SCENARIO DIRECTORY     the same, and again with the same Dir if it fails
 //	child recover SCENARIO DIRECTORY   publish and sweep, as the next process
 //	child loop DIRECTORY               publish one set after another, for ever
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -47,10 +49,31 @@ func run(args []string) error {
 			return fmt.Errorf("before: %w", err)
 		}
 	}
+	open := descriptors()
 	mark("BEGIN")
 	err = s.Act(d)
 	mark("END")
+	if now := descriptors(); now != open {
+		return fmt.Errorf("%d descriptors are open, %d were: %w", now, open, errors.Join(errLeak, err))
+	}
+	if err != nil && args[0] == "retry" {
+		if err := s.Act(d); err != nil {
+			return fmt.Errorf("the second time too: %w", err)
+		}
+		return nil
+	}
 	return err
+}
+
+var errLeak = errors.New("a leak")
+
+// descriptors is how many this process has.
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		panic(err)
+	}
+	return len(entries)
 }
 
 // mark leaves a line in the trace.
