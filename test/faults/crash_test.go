@@ -293,7 +293,10 @@ func TestTheHarnessCanFail(t *testing.T) {
 
 // TestRandomKills kills a process that publishes in a loop, at random times.
 func TestRandomKills(t *testing.T) {
-	c, dir := buildChild(t, ""), shm(t)
+	c, dir := buildChild(t, ""), filepath.Join(shm(t), "volume")
+	if err := os.Mkdir(dir, 0755); err != nil {
+		t.Fatal(err)
+	}
 	random := rand.New(rand.NewPCG(1, 2))
 	survived := 0
 	for n := range *kills {
