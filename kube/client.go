@@ -12,6 +12,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,17 +42,21 @@ type Options struct {
 // Client talks to the API server as a node. Make it with Connect. Its methods
 // may be called concurrently.
 type Client struct {
-	node   string
-	core   rest.Interface
-	authn  rest.Interface
-	report func(error)
-	pods   cache.Indexer
-	watch  cache.Controller
+	node         string
+	core         rest.Interface
+	authn        rest.Interface
+	certificates rest.Interface
+	events       *events
+	report       func(error)
+	pods         cache.Indexer
+	watch        cache.Controller
 
 	// Set by Run, before any watch begins.
-	running    context.Context
-	onPod      func(*corev1.Pod)
-	configMaps configMaps
+	running      context.Context
+	onPod        func(*corev1.Pod)
+	configMaps   *objects[*corev1.ConfigMap]
+	secrets      *objects[*metav1.PartialObjectMetadata]
+	trustBundles *objects[*certificatesv1.ClusterTrustBundle]
 }
 
 // callTimeout bounds each request but watches, with what client-go retries by
@@ -62,7 +67,9 @@ const callTimeout = 10 * time.Second
 // Clientset would cost 8 MiB of memory.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, authenticationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, authenticationv1.AddToScheme, certificatesv1.AddToScheme, metav1.AddMetaToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -106,10 +113,14 @@ func newClient(o Options) (*Client, error) {
 		return rest.RESTClientForConfigAndClient(c, httpClient)
 	}
 	c := &Client{node: o.NodeName, report: o.Report}
+	c.events = newEvents(c)
 	if c.core, err = restClient("/api", corev1.SchemeGroupVersion); err != nil {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
 	}
 	if c.authn, err = restClient("/apis", authenticationv1.SchemeGroupVersion); err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	if c.certificates, err = restClient("/apis", certificatesv1.SchemeGroupVersion); err != nil {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
 	}
 	c.pods, c.watch = c.newPodWatch()

@@ -3,10 +3,14 @@ package kube
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,13 +51,63 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 
 // ConfigMap returns a ConfigMap that a Pod of the node references, as a watch
 // last saw it, and has the volume looked at again when it changes, until it is
-// released. Its errors are the API's. It works while Run does.
+// released. Its errors are the API's. It works while Run does, like Secret and
+// TrustBundles.
 func (c *Client) ConfigMap(ctx context.Context, user projector.Key, namespace, name string) (*corev1.ConfigMap, error) {
-	return c.configMaps.get(ctx, c.running, user, objectName{namespace, name})
+	items, err := c.configMaps.get(ctx, c.running, user, objectName{namespace, name})
+	if err != nil {
+		return nil, err
+	}
+	cm, ok := items[name]
+	if !ok {
+		return nil, apierrors.NewNotFound(corev1.Resource("configmaps"), name)
+	}
+	return cm, nil
+}
+
+// Secret returns the data of a Secret that a Pod of the node references. Only
+// its metadata is watched; the data is fetched at each call and not kept.
+func (c *Client) Secret(ctx context.Context, user projector.Key, namespace, name string) (map[string][]byte, error) {
+	items, err := c.secrets.get(ctx, c.running, user, objectName{namespace, name})
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := items[name]; !ok {
+		return nil, apierrors.NewNotFound(corev1.Resource("secrets"), name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var secret corev1.Secret
+	if err := c.core.Get().Namespace(namespace).Resource("secrets").Name(name).Do(ctx).Into(&secret); err != nil {
+		return nil, markCatchingUp(explain(err))
+	}
+	return secret.Data, nil
+}
+
+// TrustBundles returns all ClusterTrustBundles of the cluster, as a watch last
+// saw them. They must not be changed.
+func (c *Client) TrustBundles(ctx context.Context, user projector.Key) ([]*certificatesv1.ClusterTrustBundle, error) {
+	items, err := c.trustBundles.get(ctx, c.running, user, objectName{})
+	return slices.Collect(maps.Values(items)), err
+}
+
+// Allocatable is what the node has to give to Pods.
+func (c *Client) Allocatable(ctx context.Context) (corev1.ResourceList, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var node corev1.Node
+	if err := c.core.Get().Resource("nodes").Name(c.node).Do(ctx).Into(&node); err != nil {
+		return nil, fmt.Errorf("looking up node %q: %w", c.node, explain(err))
+	}
+	return node.Status.Allocatable, nil
 }
 
 // Release ends the watches that only this volume needs.
-func (c *Client) Release(user projector.Key) { c.configMaps.release(user) }
+func (c *Client) Release(user projector.Key) {
+	c.configMaps.release(user)
+	c.secrets.release(user)
+	c.trustBundles.release(user)
+}
 
 // ConfirmGone asks the API server itself, not one of its caches, whether the
 // Pod is still on this node. It goes by a LIST: a GET of a deleted Pod is

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/payload"
 )
 
 // byUID is the index by which Pod looks up.
@@ -95,10 +96,15 @@ type Handlers struct {
 // ends. Call it once.
 func (c *Client) Run(ctx context.Context, h Handlers) {
 	c.running, c.onPod = ctx, h.Pod
-	c.configMaps = configMaps{client: c, changed: h.Volume, watched: map[objectName]*watchedConfigMap{}}
+	c.configMaps = newObjects(configMapAPI{c.core}, h.Volume)
+	c.secrets = newObjects(secretAPI{c.core}, h.Volume)
+	c.trustBundles = newObjects(trustBundleAPI{c.certificates}, h.Volume)
 	defer c.configMaps.end()
+	defer c.secrets.end()
+	defer c.trustBundles.end()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { c.events.run(ctx) })
 	wg.Go(func() {
 		select {
 		case <-c.watch.HasSyncedChecker().Done():
@@ -130,13 +136,14 @@ func slim(obj any) (any, error) {
 	pod.OwnerReferences = nil
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 	s := &pod.Spec
+	resources := payload.NeedsResources(s)
 	pod.Spec = corev1.PodSpec{
 		NodeName:           s.NodeName,
 		ServiceAccountName: s.ServiceAccountName,
 		SecurityContext:    s.SecurityContext,
 		Volumes:            slimVolumes(s.Volumes),
-		InitContainers:     slimContainers(s.InitContainers),
-		Containers:         slimContainers(s.Containers),
+		InitContainers:     slimContainers(s.InitContainers, resources),
+		Containers:         slimContainers(s.Containers, resources),
 	}
 	for i := range s.EphemeralContainers {
 		c := &s.EphemeralContainers[i]
@@ -159,11 +166,14 @@ func slimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	return out
 }
 
-func slimContainers(containers []corev1.Container) []corev1.Container {
+func slimContainers(containers []corev1.Container, resources bool) []corev1.Container {
 	out := make([]corev1.Container, len(containers))
 	for i := range containers {
 		c := &containers[i]
 		out[i] = corev1.Container{Name: c.Name, VolumeMounts: c.VolumeMounts, SecurityContext: c.SecurityContext}
+		if resources {
+			out[i].Resources = c.Resources
+		}
 	}
 	return out
 }

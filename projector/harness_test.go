@@ -11,8 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,6 +33,9 @@ type fakeCluster struct {
 	truth      map[types.UID]bool // Pods that exist
 	confirmErr error
 	configMaps map[string]*corev1.ConfigMap
+	secrets    map[string]map[string][]byte
+	bundles    []*certificatesv1.ClusterTrustBundle
+	events     []string // reasons
 	panics     bool
 
 	confirmations int
@@ -56,6 +61,33 @@ func (c *fakeCluster) ConfigMap(_ context.Context, user Key, namespace, name str
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name)
 }
 
+func (c *fakeCluster) Secret(_ context.Context, user Key, namespace, name string) (map[string][]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users[user] = true
+	if data, ok := c.secrets[namespace+"/"+name]; ok {
+		return data, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+}
+
+func (c *fakeCluster) TrustBundles(_ context.Context, user Key) ([]*certificatesv1.ClusterTrustBundle, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users[user] = true
+	return c.bundles, nil
+}
+
+func (c *fakeCluster) Allocatable(context.Context) (corev1.ResourceList, error) {
+	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}, nil
+}
+
+func (c *fakeCluster) Event(_ PodRef, e Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, e.Reason)
+}
+
 func (c *fakeCluster) Release(user Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,13 +110,19 @@ type harness struct {
 	p       *Projector
 	stop    func()
 
-	selector labels.Selector // for the next start
+	selector  labels.Selector // for the next start
+	configure func(*Config)
 }
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
+	return newHarnessWith(t, func(*Config) {})
+}
+
+func newHarnessWith(t *testing.T, configure func(*Config)) *harness {
+	t.Helper()
 	h := &harness{
-		t: t, root: t.TempDir(), minter: &rotationtest.Minter{},
+		t: t, configure: configure, root: t.TempDir(), minter: &rotationtest.Minter{},
 		cluster: &fakeCluster{
 			watch: map[types.UID]*corev1.Pod{}, truth: map[types.UID]bool{}, users: map[Key]bool{},
 			configMaps: map[string]*corev1.ConfigMap{"ns/ca": {Data: map[string]string{"ca.crt": "CA"}}},
@@ -101,10 +139,12 @@ func (h *harness) start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.p, err = New(Config{
+	cfg := Config{
 		Root: h.root, Cluster: h.cluster, Tokens: tokens, Medium: MediumDirectory, Selector: h.selector,
 		Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
-	})
+	}
+	h.configure(&cfg)
+	h.p, err = New(cfg)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -214,6 +254,19 @@ func (h *harness) diskFiles(uid string) []string {
 	names, err := filepath.Glob(filepath.Join(h.dir(uid), "*"))
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	return names
+}
+
+// entries are all names in a volume.
+func (h *harness) entries(uid string) (names []string) {
+	h.t.Helper()
+	entries, err := os.ReadDir(h.dir(uid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
 	}
 	return names
 }

@@ -129,10 +129,12 @@ func (p *Projector) note(key Key, err error) {
 
 	switch {
 	case report && err != nil:
+		p.cfg.Cluster.Event(p.podRef(key), problemEvent(key, phase, err))
 		p.logger(key).Warn("volume has a problem and is tried again", "phase", phase, "error", err)
 	case err != nil:
 		p.logger(key).Debug("volume still has its problem", "phase", phase, "error", err)
 	case report:
+		p.cfg.Cluster.Event(p.podRef(key), recoveredEvent(key))
 		p.logger(key).Info("volume has recovered", "phase", phase)
 	}
 }

@@ -94,6 +94,22 @@ func (m medium) prepare(path string) error {
 	return m.tmpfs.Ensure(path)
 }
 
+// fits says why files can't be published here: a swap needs room for the old
+// set and the new one. It is asked before anything is written.
+func (m medium) fits(files []atomicdir.File) error {
+	if m.tmpfs == nil || m.tmpfs.Size == 0 {
+		return nil
+	}
+	var size int64
+	for _, f := range files {
+		size += int64(len(f.Data))
+	}
+	if 2*size > m.tmpfs.Size {
+		return fmt.Errorf("the volume's files have %d bytes, and its size limit of %d has no room for two such sets; raise the limit", size, m.tmpfs.Size)
+	}
+	return nil
+}
+
 // release wipes the volume, unmounts it and removes its directory. existed is
 // false if there was none, which is no error.
 func (m medium) release(path string) (existed bool, err error) {

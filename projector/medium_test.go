@@ -71,3 +71,27 @@ func TestMediumChange(t *testing.T) {
 		})
 	}
 }
+
+// TestFits: a swap needs room for two sets, where there is a limit.
+func TestFits(t *testing.T) {
+	for _, tt := range []struct {
+		medium Medium
+		limit  int64
+		size   int
+		want   bool
+	}{
+		{MediumTmpfs, 100, 50, true},
+		{MediumTmpfs, 100, 51, false},
+		{MediumTmpfs, 0, 1 << 20, true},
+		{MediumDirectory, 100, 1 << 20, true},
+	} {
+		m, err := newMedium(tt.medium, tt.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = m.fits([]atomicdir.File{{Data: make([]byte, tt.size-1)}, {Data: make([]byte, 1)}})
+		if (err == nil) != tt.want {
+			t.Errorf("%d bytes in a %s of %d: %v, want it to fit: %v", tt.size, tt.medium, tt.limit, err, tt.want)
+		}
+	}
+}

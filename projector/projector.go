@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -42,6 +43,14 @@ type Cluster interface {
 	// released: if the object changes, the volume is to be enqueued. Its errors
 	// are the API's. The ConfigMap must not be changed.
 	ConfigMap(ctx context.Context, user Key, namespace, name string) (*corev1.ConfigMap, error)
+	// Secret returns the data of a Secret, on the same terms.
+	Secret(ctx context.Context, user Key, namespace, name string) (map[string][]byte, error)
+	// TrustBundles returns all ClusterTrustBundles, on the same terms.
+	TrustBundles(ctx context.Context, user Key) ([]*certificatesv1.ClusterTrustBundle, error)
+	// Allocatable is what the node has to give to Pods.
+	Allocatable(ctx context.Context) (corev1.ResourceList, error)
+	// Event tells those who look at a Pod. It does not block.
+	Event(pod PodRef, e Event)
 	// Release says that a volume uses nothing any more.
 	Release(user Key)
 	// ConfirmGone says whether the Pod is gone for certain. Anything short of

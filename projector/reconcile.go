@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +12,6 @@ import (
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/projector/payload"
-	"github.com/token-projector/token-projector/rotation"
 )
 
 // reconcile makes one pass over one volume:
@@ -77,7 +73,10 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Now(), nil
 	}
 
-	if err := p.medium.prepare(path); err != nil { // 6
+	if err := p.medium.fits(files); err != nil { // 6
+		return time.Time{}, err
+	}
+	if err := p.medium.prepare(path); err != nil {
 		return time.Time{}, err
 	}
 	result, err := dir.Publish(files)
@@ -139,76 +138,6 @@ func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume) {
 // current, whatever becomes of its labels or of the selector.
 func (p *Projector) selected(pod *corev1.Pod) bool {
 	return p.cfg.Selector.Matches(labels.Set(pod.Labels))
-}
-
-// fetch gets everything that the volume needs, side by side. due is the
-// earliest moment at which one of its tokens is due. err says that a token
-// which was handed out could not be replaced although it is due.
-func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
-	needs := v.Needs()
-	in = &payload.Inputs{
-		Pod:        pod,
-		Tokens:     make(map[payload.TokenSpec]payload.Fetched[rotation.Grant], len(needs.Tokens)),
-		ConfigMaps: make(map[string]payload.Fetched[*corev1.ConfigMap], len(needs.ConfigMaps)),
-	}
-	var (
-		mu    sync.Mutex // guards in, due and stale
-		wg    sync.WaitGroup
-		stale []error
-	)
-	for _, spec := range needs.Tokens {
-		wg.Go(func() {
-			var grant rotation.Grant
-			var d time.Time
-			err := p.contain(func() (err error) {
-				grant, d, err = p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
-				return err
-			})
-			mu.Lock()
-			defer mu.Unlock()
-			if grant.Token.IsZero() {
-				in.Tokens[spec] = payload.Fetched[rotation.Grant]{Err: err}
-				return
-			}
-			in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: grant}
-			if err != nil {
-				stale = append(stale, fmt.Errorf("replacing a token that is due, the old one is valid until %s: %w",
-					grant.Deadline().UTC().Format(time.RFC3339), err))
-			}
-			due = earliest(due, d)
-		})
-	}
-	for _, name := range needs.ConfigMaps {
-		wg.Go(func() {
-			var cm *corev1.ConfigMap
-			err := p.contain(func() (err error) {
-				cm, err = p.cfg.Cluster.ConfigMap(ctx, key, pod.Namespace, name)
-				return err
-			})
-			mu.Lock()
-			defer mu.Unlock()
-			in.ConfigMaps[name] = payload.Fetched[*corev1.ConfigMap]{Value: cm, Err: err}
-		})
-	}
-	wg.Wait()
-	// In a fixed order, so that the same problem reads the same each time.
-	slices.SortFunc(stale, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return in, due, errors.Join(stale...)
-}
-
-// tokenRequest is what the kubelet asks for (pkg/volume/projected).
-func tokenRequest(pod *corev1.Pod, spec payload.TokenSpec) rotation.Request {
-	account := pod.Spec.ServiceAccountName
-	if account == "" {
-		account = "default"
-	}
-	return rotation.Request{
-		Namespace:      pod.Namespace,
-		ServiceAccount: account,
-		Pod:            rotation.ObjectRef{Name: pod.Name, UID: string(pod.UID)},
-		Audience:       spec.Audience,
-		Lifetime:       time.Duration(spec.ExpirationSeconds) * time.Second,
-	}
 }
 
 // errNothingPublished says why a volume waits: what there is of it is not

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -11,22 +10,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/rotation"
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
 
-type noCluster struct{}
-
-func (noCluster) Pod(types.UID) *corev1.Pod { return nil }
-func (noCluster) Release(projector.Key)     {}
-func (noCluster) ConfigMap(context.Context, projector.Key, string, string) (*corev1.ConfigMap, error) {
-	return nil, errors.New("none")
-}
-func (noCluster) ConfirmGone(context.Context, projector.PodRef) (bool, error) { return false, nil }
+type noCluster struct{ projector.Cluster }
 
 func TestMetrics(t *testing.T) {
 	registry := NewRegistry("v1.2.3")

@@ -18,15 +18,27 @@ type downwardSource struct {
 
 func (downwardSource) kind() string { return "downwardAPI" }
 
-func (downwardSource) need(*Needs) {}
+func (s downwardSource) need(n *Needs) {
+	for _, item := range s.Items {
+		if item.FieldRef == nil && item.ResourceFieldRef != nil && needsAllocatable(item.ResourceFieldRef) {
+			n.Allocatable = true
+		}
+	}
+}
 
 func (s downwardSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	var files []atomicdir.File
 	for _, item := range s.Items {
-		if item.FieldRef == nil {
-			return nil, fmt.Errorf("item %q: resourceFieldRef is not supported yet", item.Path)
+		var text string
+		var err error
+		switch {
+		case item.FieldRef != nil:
+			text, err = podField(in.Pod, item.FieldRef.FieldPath)
+		case item.ResourceFieldRef != nil:
+			text, err = resourceField(in, item.ResourceFieldRef)
+		default:
+			err = errors.New("neither fieldRef nor resourceFieldRef is set")
 		}
-		text, err := podField(in.Pod, item.FieldRef.FieldPath)
 		if err != nil {
 			return nil, fmt.Errorf("item %q: %w", item.Path, err)
 		}
@@ -76,27 +88,4 @@ func formatMap(m map[string]string) string {
 		lines = append(lines, fmt.Sprintf("%s=%q", k, m[k]))
 	}
 	return strings.Join(lines, "\n")
-}
-
-// unsupported is every source that is not built yet. It makes its volume wait.
-type unsupported struct {
-	p *corev1.VolumeProjection
-}
-
-func (u unsupported) kind() string {
-	switch {
-	case u.p.Secret != nil:
-		return "secret"
-	case u.p.ClusterTrustBundle != nil:
-		return "clusterTrustBundle"
-	case u.p.PodCertificate != nil:
-		return "podCertificate"
-	}
-	return "source"
-}
-
-func (unsupported) need(*Needs) {}
-
-func (unsupported) build(*Inputs, defaults) ([]atomicdir.File, error) {
-	return nil, errors.New("this kind of source is not supported yet")
 }

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
@@ -87,6 +88,11 @@ func eachContainer(spec *corev1.PodSpec, f func([]corev1.VolumeMount, *corev1.Se
 type Needs struct {
 	Tokens     []TokenSpec
 	ConfigMaps []string // names in the Pod's namespace
+	Secrets    []string // names in the Pod's namespace
+	// TrustBundles: all of the cluster's; which of them is decided here.
+	TrustBundles bool
+	// Allocatable: what the Pod's node has to give.
+	Allocatable bool
 }
 
 // Inputs is what was fetched, a result for each need.
@@ -94,6 +100,10 @@ type Inputs struct {
 	Pod        *corev1.Pod
 	Tokens     map[TokenSpec]Fetched[rotation.Grant]
 	ConfigMaps map[string]Fetched[*corev1.ConfigMap]
+	// Secrets are their data, by key.
+	Secrets      map[string]Fetched[map[string][]byte]
+	TrustBundles Fetched[[]*certificatesv1.ClusterTrustBundle]
+	Allocatable  Fetched[corev1.ResourceList]
 }
 
 // Fetched is a value, or the reason why there is none.
@@ -122,8 +132,14 @@ func sourceOf(p *corev1.VolumeProjection) source {
 		return configMapSource{p.ConfigMap}
 	case p.DownwardAPI != nil:
 		return downwardSource{p.DownwardAPI}
+	case p.Secret != nil:
+		return secretSource{p.Secret}
+	case p.ClusterTrustBundle != nil:
+		return trustBundleSource{p.ClusterTrustBundle}
+	case p.PodCertificate != nil:
+		return podCertificateSource{}
 	default:
-		return unsupported{p}
+		return noSource{}
 	}
 }
 

@@ -156,7 +156,7 @@ func TestBuild(t *testing.T) {
 		}, "+\nx 0644 \"text wins in items\"", ""},
 		{"missing key", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
 			p.Sources = append(p.Sources, configMap("settings", corev1.KeyToPath{Key: "nope", Path: "x"}))
-		}, "+", `sources[3].configMap: ConfigMap "settings" has no key "nope"`},
+		}, "+", `sources[3].configMap: ConfigMap "settings" has no key "nope"; add the key, or mark the source as optional`},
 		{"missing key, optional", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
 			p.Sources = append(p.Sources, optional(configMap("settings", corev1.KeyToPath{Key: "nope", Path: "x"})))
 		}, "+", ""},
@@ -181,9 +181,12 @@ func TestBuild(t *testing.T) {
 		{"field that is not for files", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
 			p.Sources = append(p.Sources, field("x", "spec.nodeName"))
 		}, "+", `sources[3].downwardAPI: item "x": field "spec.nodeName" can't be projected into a file`},
-		{"source that is not built yet", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
-			p.Sources = append(p.Sources, corev1.VolumeProjection{Secret: &corev1.SecretProjection{}})
-		}, "+", "sources[3].secret: this kind of source is not supported yet"},
+		{"entry that an API server emptied", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
+			p.Sources = append(p.Sources, corev1.VolumeProjection{})
+		}, "+", ""},
+		{"source that is not built", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
+			p.Sources = append(p.Sources, corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{}})
+		}, "+", "sources[3].podCertificate: this kind of source is not supported, so its volume is not served; see docs/parity.md"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

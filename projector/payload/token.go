@@ -23,7 +23,10 @@ type tokenSource struct {
 	*corev1.ServiceAccountTokenProjection
 }
 
-func (tokenSource) kind() string { return "serviceAccountToken" }
+// KindToken is the kind of a token source in a SourceError.
+const KindToken = "serviceAccountToken"
+
+func (tokenSource) kind() string { return KindToken }
 
 func (s tokenSource) spec() TokenSpec {
 	spec := TokenSpec{Audience: s.Audience, ExpirationSeconds: defaultExpirationSeconds}

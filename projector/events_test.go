@@ -1,0 +1,88 @@
+package projector
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/rotation/rotationtest"
+)
+
+// TestEventsOnChangesOnly: one for each problem, however many passes it lasts,
+// and one when it is over.
+func TestEventsOnChangesOnly(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		events := func() (reasons []string) {
+			h.change(func(c *fakeCluster) { reasons = c.events; c.events = nil })
+			return reasons
+		}
+		h.change(func(c *fakeCluster) { c.secrets = nil })
+		pod := newPod("u")
+		sources := &pod.Spec.Volumes[0].Projected.Sources
+		*sources = append(*sources, corev1.VolumeProjection{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "s"},
+		}})
+		h.apply(pod)
+		h.sleep(time.Hour)
+		if got := events(); !slices.Equal(got, []string{ReasonSource}) {
+			t.Errorf("while a Secret is missing: %v", got)
+		}
+		h.change(func(c *fakeCluster) { c.secrets = map[string]map[string][]byte{"ns/s": {"password": []byte("p")}} })
+		h.sleep(lastRetry)
+		h.assertPhase("u", PhaseReady)
+		if got := events(); !slices.Equal(got, []string{ReasonRecovered}) {
+			t.Errorf("when it was made: %v", got)
+		}
+
+		h.change(func(c *fakeCluster) { c.secrets = nil })
+		h.p.EnqueueVolume(Key{"u", "v"})
+		synctest.Wait()
+		h.assertPhase("u", PhaseDegraded)
+		if f, ok := h.set("u").File("password"); !ok || string(f.Data) != "p" {
+			t.Errorf("the deleted Secret's file is %q, %v; want its last good content", f.Data, ok)
+		}
+		h.sleep(time.Hour)
+		if got := events(); !slices.Equal(got, []string{ReasonSource}) {
+			t.Errorf("when it was deleted: %v", got)
+		}
+	})
+}
+
+func TestEventOfATokenThatCanNotBeHad(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.minter.Behave(rotationtest.Behaviour{Err: errAway})
+		h.apply(newPod("u"))
+		h.sleep(time.Minute)
+		h.change(func(c *fakeCluster) {
+			if !slices.Equal(c.events, []string{ReasonProjection}) {
+				t.Errorf("events %v", c.events)
+			}
+		})
+	})
+}
+
+// TestOldGenerationIsSwept: after a rotation the queue comes back when the
+// grace ends, and not for anything else.
+func TestOldGenerationIsSwept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarnessWith(t, func(c *Config) { c.GenerationGrace = 5 * time.Second })
+		defer h.stop()
+		h.apply(newPod("u"))
+		first := h.set("u").Generation
+		h.change(func(c *fakeCluster) {
+			c.configMaps["ns/ca"] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": "another"}}
+		})
+		h.p.EnqueueVolume(Key{"u", "v"})
+		synctest.Wait()
+		if names := h.entries("u"); !slices.Contains(names, first) {
+			t.Errorf("the old generation went at once: %v", names)
+		}
+		h.sleep(5 * time.Second)
+		if names := h.entries("u"); slices.Contains(names, first) {
+			t.Errorf("the old generation is still there: %v", names)
+		}
+	})
+}

@@ -1,0 +1,113 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/rotation"
+)
+
+// fetching gets what one volume needs, all at once.
+type fetching struct {
+	p  *Projector
+	wg sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows, and the inputs
+	due   time.Time
+	stale []error
+}
+
+// gather calls get, and put with its result. A panic becomes the error.
+func gather[T any](f *fetching, get func() (T, error), put func(payload.Fetched[T])) {
+	f.wg.Go(func() {
+		var got payload.Fetched[T]
+		got.Err = f.p.contain(func() (err error) {
+			got.Value, err = get()
+			return err
+		})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		put(got)
+	})
+}
+
+// fetch gets everything that the volume needs, side by side. due is the
+// earliest moment at which one of its tokens is due. err says that a token
+// which was handed out could not be replaced although it is due.
+func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
+	needs := v.Needs()
+	in = &payload.Inputs{
+		Pod:        pod,
+		Tokens:     make(map[payload.TokenSpec]payload.Fetched[rotation.Grant], len(needs.Tokens)),
+		ConfigMaps: make(map[string]payload.Fetched[*corev1.ConfigMap], len(needs.ConfigMaps)),
+		Secrets:    make(map[string]payload.Fetched[map[string][]byte], len(needs.Secrets)),
+	}
+	f := &fetching{p: p}
+	for _, spec := range needs.Tokens {
+		f.token(ctx, pod, spec, in)
+	}
+	for _, name := range needs.ConfigMaps {
+		gather(f, func() (*corev1.ConfigMap, error) { return p.cfg.Cluster.ConfigMap(ctx, key, pod.Namespace, name) },
+			func(got payload.Fetched[*corev1.ConfigMap]) { in.ConfigMaps[name] = got })
+	}
+	for _, name := range needs.Secrets {
+		gather(f, func() (map[string][]byte, error) { return p.cfg.Cluster.Secret(ctx, key, pod.Namespace, name) },
+			func(got payload.Fetched[map[string][]byte]) { in.Secrets[name] = got })
+	}
+	if needs.TrustBundles {
+		gather(f, func() ([]*certificatesv1.ClusterTrustBundle, error) { return p.cfg.Cluster.TrustBundles(ctx, key) },
+			func(got payload.Fetched[[]*certificatesv1.ClusterTrustBundle]) { in.TrustBundles = got })
+	}
+	if needs.Allocatable {
+		gather(f, func() (corev1.ResourceList, error) { return p.cfg.Cluster.Allocatable(ctx) },
+			func(got payload.Fetched[corev1.ResourceList]) { in.Allocatable = got })
+	}
+	f.wg.Wait()
+	// In a fixed order, so that the same problem reads the same each time.
+	slices.SortFunc(f.stale, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return in, f.due, errors.Join(f.stale...)
+}
+
+// token gets a token that may be the old one, with the reason why it is.
+func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.TokenSpec, in *payload.Inputs) {
+	var due time.Time
+	gather(f, func() (grant rotation.Grant, err error) {
+		grant, due, err = f.p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
+		return grant, err
+	}, func(got payload.Fetched[rotation.Grant]) {
+		if got.Value.Token.IsZero() {
+			in.Tokens[spec] = got
+			return
+		}
+		if got.Err != nil {
+			f.stale = append(f.stale, fmt.Errorf("replacing a token that is due, the old one is valid until %s: %w",
+				got.Value.Deadline().UTC().Format(time.RFC3339), got.Err))
+		}
+		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: got.Value}
+		f.due = earliest(f.due, due)
+	})
+}
+
+// tokenRequest is what the kubelet asks for (pkg/volume/projected).
+func tokenRequest(pod *corev1.Pod, spec payload.TokenSpec) rotation.Request {
+	account := pod.Spec.ServiceAccountName
+	if account == "" {
+		account = "default"
+	}
+	return rotation.Request{
+		Namespace:      pod.Namespace,
+		ServiceAccount: account,
+		Pod:            rotation.ObjectRef{Name: pod.Name, UID: string(pod.UID)},
+		Audience:       spec.Audience,
+		Lifetime:       time.Duration(spec.ExpirationSeconds) * time.Second,
+	}
+}
