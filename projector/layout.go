@@ -35,8 +35,8 @@ func (p *Projector) path(key Key) (string, error) {
 }
 
 // newDir is the writer for a Pod's volume.
-func (p *Projector) newDir(path string, pod *corev1.Pod) *atomicdir.Dir {
-	options := []atomicdir.Option{atomicdir.WithGrace(p.cfg.GenerationGrace)}
+func (p *Projector) newDir(path string, pod *corev1.Pod, mountPoints []string) *atomicdir.Dir {
+	options := []atomicdir.Option{atomicdir.WithGrace(p.cfg.GenerationGrace), atomicdir.WithMountPoints(mountPoints...)}
 	if gid := payload.FSGroup(pod); gid != nil && !p.cfg.KeepOwners {
 		options = append(options, atomicdir.WithGroup(int(*gid)))
 	}

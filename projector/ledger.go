@@ -10,6 +10,7 @@ import (
 
 	"github.com/token-projector/token-projector/internal/logonce"
 	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/projector/payload"
 )
 
 // volume is what is known of one volume. Guarded by Projector.mu; made by
@@ -17,6 +18,7 @@ import (
 type volume struct {
 	namespace, pod, path string
 	dir                  *atomicdir.Dir
+	mountPoints          []string // of other volumes in it
 	foreign              []string // names in it that are not the writer's
 	generation           string
 	adopted              bool // the disk has been read
@@ -52,8 +54,9 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.entryLocked(key)
-	if v.dir == nil {
-		v.dir = p.newDir(path, pod)
+	// An ephemeral container may have come, with mounts of its own.
+	if points := payload.MountPoints(pod, key.Volume); v.dir == nil || !slices.Equal(v.mountPoints, points) {
+		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
 	return v.dir

@@ -98,6 +98,8 @@ type Dir struct {
 	user  int // of the process
 	grace time.Duration
 	sync  bool
+	// mountPoints are paths of directories.
+	mountPoints []string
 	memory
 }
 
@@ -130,6 +132,11 @@ func WithGrace(grace time.Duration) Option { return func(d *Dir) { d.grace = gra
 // failure the volume then holds the whole old set or the whole new one. It
 // costs a disk's flush for each file.
 func WithSync() Option { return func(d *Dir) { d.sync = true } }
+
+// WithMountPoints has these directories in the volume, relative to it, for
+// others to mount on. They are not part of the set, and nothing in them is
+// touched until Wipe.
+func WithMountPoints(paths ...string) Option { return func(d *Dir) { d.mountPoints = paths } }
 
 // New returns the volume at path, which must exist as a directory by the time
 // of the first call. The directories above it must be the caller's own.

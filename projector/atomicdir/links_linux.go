@@ -3,6 +3,7 @@ package atomicdir
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -87,10 +88,10 @@ const maxForeign = 16
 // removeObsolete removes from among a volume's entries the links of files that
 // are no longer in the set, and what an interrupted swap left. It returns names
 // that are not the writer's, goes on after an error and returns the first.
-func removeObsolete(root int, entries []entry, top []string) (foreign []string, first error) {
+func (d *Dir) removeObsolete(root int, entries []entry, top []string) (foreign []string, first error) {
 	for _, e := range entries {
 		name := e.name
-		if name == dataLink || IsGeneration(name) {
+		if name == dataLink || IsGeneration(name) || d.isMountPoint(name) {
 			continue
 		}
 		if _, wanted := slices.BinarySearch(top, name); wanted {
@@ -124,4 +125,9 @@ func removeLink(root int, name string) error {
 		return fmt.Errorf("removing obsolete %s: %w", name, err)
 	}
 	return nil
+}
+
+// isMountPoint says whether name is the first element of one.
+func (d *Dir) isMountPoint(name string) bool {
+	return slices.ContainsFunc(d.mountPoints, func(p string) bool { return topLevel(path.Clean(p)) == name })
 }

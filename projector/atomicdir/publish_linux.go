@@ -20,7 +20,8 @@ import (
 //     more.
 //  5. Make the link "..data_tmp" to it, over whatever an earlier crash left.
 //  6. Rename "..data_tmp" to "..data": from here on readers see the new set.
-//  7. Make, or put right, the user-visible links of the set.
+//  7. Make, or put right, the user-visible links of the set, and directories
+//     for mounts.
 //  8. Remove user-visible links that are no longer in the set, what a crash
 //     left, and generations whose grace is over. Other names are left alone.
 //
@@ -78,12 +79,13 @@ func (d *Dir) Publish(files []File) (Result, error) {
 	if linkErr != nil {
 		d.synced = "" // there will be more links
 	}
+	mountErr := d.makeMountPoints(root, top)
 	cleanErr := d.clean(root, top, &result) // 8
 	if isFull(linkErr) {                    // the old generation has the space
 		d.dropOld(root, result.Generation)
 		linkErr = link(root, top)
 	}
-	return result, errors.Join(linkErr, cleanErr)
+	return result, errors.Join(linkErr, mountErr, cleanErr)
 }
 
 // syncSwap has the volume's directory on the disk, with all links to a
@@ -105,7 +107,7 @@ func (d *Dir) clean(root int, top []string, result *Result) error {
 	if err != nil {
 		return fmt.Errorf("looking for leftovers: %w", err)
 	}
-	foreign, first := removeObsolete(root, entries, top)
+	foreign, first := d.removeObsolete(root, entries, top)
 	result.Foreign = foreign
 	sweepAt, err := d.sweep(root, entries, result.Generation, time.Now())
 	result.SweepAt = sweepAt

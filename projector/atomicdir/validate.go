@@ -95,9 +95,14 @@ func cleanPath(p string) (string, error) {
 func topLevels(files []File) []string {
 	top := make([]string, 0, len(files))
 	for _, f := range files {
-		first, _, _ := strings.Cut(f.Path, "/")
-		top = append(top, first)
+		top = append(top, topLevel(f.Path))
 	}
 	slices.Sort(top)
 	return slices.Compact(top)
+}
+
+// topLevel is the first element of a clean path.
+func topLevel(p string) string {
+	first, _, _ := strings.Cut(p, "/")
+	return first
 }
