@@ -52,6 +52,11 @@ faults: ## kill, fill and mislead the writer (root, strace); FAULTFLAGS='-kills=
 	go test -count=1 -run TestHostileWorkload -v ./projector/atomicdir -args -hostile-publishes=$(HOSTILE)
 	cd test && go test -tags faults -count=1 -timeout 30m -v ./faults -args $(FAULTFLAGS)
 
+.PHONY: parity
+parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 installs it)
+	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc)
+	cd test && go run ./cmd/devcluster build kubelet && go test -tags parity -count=1 -timeout 15m -v ./parity
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation

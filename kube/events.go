@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,8 +55,7 @@ func (c *Client) Event(pod projector.PodRef, e projector.Event) {
 	}
 	now := metav1.Now()
 	event := &corev1.Event{
-		// A name like client-go's recorder makes: unique, and sorted by time.
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%.200s.%x%04x", pod.Name, now.UnixNano(), rand.N(1<<16))},
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: eventName(pod.Name, now.Time)},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
 		},
@@ -68,6 +68,12 @@ func (c *Client) Event(pod projector.PodRef, e projector.Event) {
 	case c.events.queue <- event:
 	default:
 	}
+}
+
+// eventName is like those of client-go's recorder: unique, and sorted by time.
+func eventName(pod string, now time.Time) string {
+	prefix := strings.TrimRight(fmt.Sprintf("%.200s", pod), "-.")
+	return fmt.Sprintf("%s.%x%04x", prefix, now.UnixNano(), rand.N(1<<16))
 }
 
 // run posts what is queued until ctx ends.

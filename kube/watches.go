@@ -25,6 +25,8 @@ const (
 	// relistWait comes after a watch that had begun: many end together when the
 	// API server does, and must not come back together.
 	relistWait = time.Second
+	// healthyWatch is how long a watch lasts that ended for no bad reason.
+	healthyWatch = 10 * time.Second
 	// unservedWait is how often an API that the server lacks is looked for.
 	unservedWait = 10 * time.Minute
 	// watchTime is how long a watch lasts at least, half as much again at most.
@@ -134,12 +136,15 @@ func (m *objects[T]) release(user projector.Key) {
 func (m *objects[T]) keep(ctx context.Context, name objectName, w *watched[T]) {
 	wait := firstWatchRetry
 	for ctx.Err() == nil {
+		began := time.Now()
 		listed, err := m.follow(ctx, name, w)
 		switch {
 		case errors.Is(err, errUnserved):
 			wait = unservedWait
-		case listed:
+		case listed && time.Since(began) > healthyWatch:
 			wait = relistWait
+		case listed: // and could not be watched, or not for long
+			wait = max(wait, relistWait)
 		}
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)):

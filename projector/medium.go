@@ -97,15 +97,17 @@ func (m medium) prepare(path string) error {
 // fits says why files can't be published here: a swap needs room for the old
 // set and the new one. It is asked before anything is written.
 func (m medium) fits(files []atomicdir.File) error {
-	if m.tmpfs == nil || m.tmpfs.Size == 0 {
-		return nil
+	if err := atomicdir.CheckSize(files); err != nil || m.tmpfs == nil || m.tmpfs.Size == 0 {
+		return err
 	}
+	const page = 4096
 	var size int64
 	for _, f := range files {
-		size += int64(len(f.Data))
+		size += (int64(len(f.Data)) + page - 1) / page * page
 	}
 	if 2*size > m.tmpfs.Size {
-		return fmt.Errorf("the volume's files have %d bytes, and its size limit of %d has no room for two such sets; raise the limit", size, m.tmpfs.Size)
+		return fmt.Errorf("the volume's files take %d bytes, and its size limit of %d has no room for two such sets; "+
+			"raise the limit for new volumes (--volume-size-limit)", size, m.tmpfs.Size)
 	}
 	return nil
 }

@@ -80,10 +80,12 @@ func TestFits(t *testing.T) {
 		size   int
 		want   bool
 	}{
-		{MediumTmpfs, 100, 50, true},
-		{MediumTmpfs, 100, 51, false},
+		{MediumTmpfs, 4 * 4096, 4097, true}, // two files of a page each
+		{MediumTmpfs, 4*4096 - 1, 4097, false},
+		{MediumTmpfs, 4 * 4096, 4098, false},
 		{MediumTmpfs, 0, 1 << 20, true},
 		{MediumDirectory, 100, 1 << 20, true},
+		{MediumDirectory, 100, 17 << 20, false}, // more than any volume may hold
 	} {
 		m, err := newMedium(tt.medium, tt.limit)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,10 +74,18 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Now(), nil
 	}
 
-	if err := p.medium.fits(files); err != nil { // 6
-		return time.Time{}, err
+	if tooLarge := p.medium.fits(files); tooLarge != nil {
+		if generation == "" {
+			return time.Time{}, tooLarge
+		}
+		// Whatever has grown stays as it was; tokens must not lapse for it.
+		if files, err = p.keepUnclaimed(onlyTokens(files, v), path, dir); err != nil {
+			return time.Time{}, errors.Join(tooLarge, err)
+		}
+		stale = errors.Join(stale, tooLarge)
 	}
-	if err := p.medium.prepare(path); err != nil {
+
+	if err := p.medium.prepare(path); err != nil { // 6
 		return time.Time{}, err
 	}
 	result, err := dir.Publish(files)
@@ -167,6 +176,12 @@ func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *ato
 		}
 	}
 	return files, nil
+}
+
+// onlyTokens are the files of a volume's token sources.
+func onlyTokens(files []atomicdir.File, v payload.Volume) []atomicdir.File {
+	tokens := v.TokenPaths()
+	return slices.DeleteFunc(files, func(f atomicdir.File) bool { _, ok := tokens[f.Path]; return !ok })
 }
 
 // sourcesError joins the errors of a volume's sources.

@@ -69,8 +69,11 @@ func userLink(name string) string { return dataLink + "/" + name }
 
 // link puts right what programs open. It goes on after an error and returns
 // the first.
-func link(root int, top []string) (first error) {
+func (d *Dir) link(root int, top []string) (first error) {
 	for _, name := range top {
+		if d.isMountPoint(name) {
+			continue
+		}
 		right, err := isUserLink(root, name)
 		if err == nil && !right {
 			err = replaceLink(root, name, userLink(name))

@@ -3,28 +3,38 @@ package atomicdir
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// makeMountPoints makes the directories that others mount on. One whose name is
-// a file's, or a file's directory's, is left to that. It goes on after an error
-// and returns the first.
-func (d *Dir) makeMountPoints(root int, top []string) (first error) {
+// makeMountPoints makes the directories that others mount on. As with the
+// kubelet, one wins over a file of the same name: to replace it would take the
+// mount away from a container that runs. It goes on after an error and returns
+// the first.
+func (d *Dir) makeMountPoints(root int) (first error) {
 	for _, p := range d.mountPoints {
 		clean, err := cleanPath(p)
 		if err == nil {
-			if _, taken := slices.BinarySearch(top, topLevel(clean)); !taken {
-				err = d.makeMountPoint(root, clean)
-			}
+			err = d.freeMountPoint(root, topLevel(clean))
+		}
+		if err == nil {
+			err = d.makeMountPoint(root, clean)
 		}
 		if err != nil && first == nil {
 			first = fmt.Errorf("making mount point %q: %w", p, err)
 		}
 	}
 	return first
+}
+
+// freeMountPoint removes the link of a file that was there first.
+func (d *Dir) freeMountPoint(root int, name string) error {
+	link, err := isUserLink(root, name)
+	if err != nil || !link {
+		return err
+	}
+	return removeLink(root, name)
 }
 
 func (d *Dir) makeMountPoint(root int, p string) error {

@@ -10,7 +10,7 @@ import (
 
 func TestMountPoints(t *testing.T) {
 	dir := t.TempDir()
-	points := WithMountPoints("data", "deep/er/point", "dir/below-a-file")
+	points := WithMountPoints("data", "deep/er/point")
 	for _, token := range []string{"one", "two"} {
 		r := publish(t, dir, payload(token), points)
 		if len(r.Foreign) != 0 {
@@ -36,4 +36,24 @@ func TestMountPoints(t *testing.T) {
 	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
 		t.Errorf("outside: %v, %v", left, err)
 	}
+}
+
+// TestMountPointsWinOverFiles: a directory that somebody may have mounted on is
+// not replaced by a file's link, and replaces one.
+func TestMountPointsWinOverFiles(t *testing.T) {
+	dir := t.TempDir()
+	publish(t, dir, payload("one"))
+	publish(t, dir, payload("one"), WithMountPoints("token", "dir/below"))
+	for _, name := range []string{"token", "dir", "dir/below"} {
+		if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.IsDir() {
+			t.Errorf("%s is %v, %v, want a directory", name, info, err)
+		}
+	}
+	before := inodes(t, filepath.Join(dir, "token"))
+	publish(t, dir, payload("two"), WithMountPoints("token", "dir/below"))
+	if after := inodes(t, filepath.Join(dir, "token")); !slices.Equal(before, after) {
+		t.Error("the mount point was replaced")
+	}
+	publish(t, dir, payload("two"))
+	assertTree(t, dir, published("two"))
 }

@@ -20,8 +20,8 @@ import (
 //     more.
 //  5. Make the link "..data_tmp" to it, over whatever an earlier crash left.
 //  6. Rename "..data_tmp" to "..data": from here on readers see the new set.
-//  7. Make, or put right, the user-visible links of the set, and directories
-//     for mounts.
+//  7. Make directories for mounts, and make, or put right, the user-visible
+//     links of the set.
 //  8. Remove user-visible links that are no longer in the set, what a crash
 //     left, and generations whose grace is over. Other names are left alone.
 //
@@ -72,18 +72,18 @@ func (d *Dir) Publish(files []File) (Result, error) {
 		d.generations = append(d.generations, generation{name: name, top: top})
 	}
 	d.digest = sum
-	linkErr := link(root, top) // 7
+	mountErr := d.makeMountPoints(root) // 7
+	linkErr := d.link(root, top)
 	if err := d.syncSwap(root, result.Generation); err != nil {
 		return result, err // without it, nothing old may go
 	}
 	if linkErr != nil {
 		d.synced = "" // there will be more links
 	}
-	mountErr := d.makeMountPoints(root, top)
 	cleanErr := d.clean(root, top, &result) // 8
 	if isFull(linkErr) {                    // the old generation has the space
 		d.dropOld(root, result.Generation)
-		linkErr = link(root, top)
+		linkErr = d.link(root, top)
 	}
 	return result, errors.Join(linkErr, mountErr, cleanErr)
 }

@@ -28,15 +28,24 @@ const (
 	maxSetSize = 16 << 20
 )
 
-// prepare returns the files sorted by their cleaned paths, or an error that
-// names the first path that can't be published.
-func prepare(files []File) ([]File, error) {
+// CheckSize says why files are too many or too large for any volume. Publish
+// checks it too.
+func CheckSize(files []File) error {
 	size := 0
 	for _, f := range files {
 		size += len(f.Data)
 	}
 	if len(files) > maxFiles || size > maxSetSize {
-		return nil, fmt.Errorf("%d files of %d bytes in all: want at most %d files and %d bytes", len(files), size, maxFiles, maxSetSize)
+		return fmt.Errorf("%d files of %d bytes in all: want at most %d files and %d bytes", len(files), size, maxFiles, maxSetSize)
+	}
+	return nil
+}
+
+// prepare returns the files sorted by their cleaned paths, or an error that
+// names the first path that can't be published.
+func prepare(files []File) ([]File, error) {
+	if err := CheckSize(files); err != nil {
+		return nil, err
 	}
 	out := slices.Clone(files)
 	for i := range out {

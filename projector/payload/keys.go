@@ -23,6 +23,9 @@ func (k keyed) files(err error, d defaults, get func(key string) ([]byte, bool),
 	if optional && apierrors.IsNotFound(err) {
 		return nil, nil // only absence is optional, no other failure is
 	}
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("%s does not exist; create it, or mark the source as optional: %w", k.what, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", k.what, err)
 	}

@@ -11,8 +11,8 @@ import (
 // MountPoints are the directories that must be in a volume because a container
 // mounts something else below it: the volume is read-only there, so nobody else
 // can make them (pkg/volume/util/nested_volumes.go). They are relative to the
-// volume and sorted; what lies below one of them is mostly left to what is
-// mounted there.
+// volume and sorted; what lies below one of them is left to what is mounted
+// there.
 func MountPoints(pod *corev1.Pod, volume string) []string {
 	var out []string
 	eachContainer(&pod.Spec, func(mounts []corev1.VolumeMount, _ *corev1.SecurityContext) {
@@ -26,15 +26,15 @@ func MountPoints(pod *corev1.Pod, volume string) []string {
 		}
 		slices.Sort(all)
 		for _, place := range own {
-			last := ""
+			var found []string
 			for _, other := range all {
 				inside, below := strings.CutPrefix(other, strings.TrimSuffix(place, "/")+"/")
-				if !below || inside == "" || last != "" && strings.HasPrefix(inside, last+"/") {
-					continue
+				nested := slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(inside, f+"/") })
+				if below && inside != "" && !nested {
+					found = append(found, inside)
 				}
-				last = inside
-				out = append(out, inside)
 			}
+			out = append(out, found...)
 		}
 	})
 	slices.Sort(out)

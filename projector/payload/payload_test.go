@@ -162,7 +162,7 @@ func TestBuild(t *testing.T) {
 		}, "+", ""},
 		{"missing ConfigMap", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
 			p.Sources = append(p.Sources, configMap("absent"))
-		}, "+", `sources[3].configMap: ConfigMap "absent": configmaps "absent" not found`},
+		}, "+", `sources[3].configMap: ConfigMap "absent" does not exist; create it, or mark the source as optional: configmaps "absent" not found`},
 		{"missing ConfigMap, optional", func(_ *corev1.Pod, p *corev1.ProjectedVolumeSource) {
 			p.Sources = append(p.Sources, optional(configMap("absent")))
 		}, "+", ""},

@@ -65,7 +65,7 @@ func TestSecretSource(t *testing.T) {
 		{"missing key", secret("s", false, corev1.KeyToPath{Key: "nope", Path: "x"}),
 			`sources[1].secret: Secret "s" has no key "nope"; add the key, or mark the source as optional`},
 		{"missing key, optional", secret("s", true, corev1.KeyToPath{Key: "nope", Path: "x"}), ""},
-		{"missing", secret("absent", false), `sources[1].secret: Secret "absent": secrets "absent" not found`},
+		{"missing", secret("absent", false), `sources[1].secret: Secret "absent" does not exist; create it, or mark the source as optional: secrets "absent" not found`},
 		{"missing, optional", secret("absent", true), ""},
 		{"forbidden is not absent", secret("forbidden", true), `sources[1].secret: Secret "forbidden": secrets "forbidden" is forbidden: no`},
 		{"not fetched", secret("other", false), "sources[1].secret: what it needs was not fetched"},

@@ -15,10 +15,11 @@ import (
 	"github.com/token-projector/token-projector/test/devcluster"
 )
 
-const usage = `usage: devcluster build
+const usage = `usage: devcluster build [kubelet]
        devcluster up [kube-apiserver flags]
 
-build compiles etcd, kube-apiserver and kube-controller-manager into the cache.
+build compiles etcd, kube-apiserver and kube-controller-manager into the cache,
+and the kubelet if that is asked for.
 up runs them until it is interrupted, with a Node named node-1.
 `
 
@@ -40,6 +41,9 @@ func run(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "build":
 		dir, err := devcluster.Build(ctx, os.Stderr)
+		if err == nil && len(args) > 1 && args[1] == "kubelet" {
+			_, err = devcluster.BuildKubelet(ctx, os.Stderr)
+		}
 		if err == nil {
 			fmt.Println(dir)
 		}
