@@ -2,6 +2,7 @@ package projector
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,5 +85,27 @@ func TestOldGenerationIsSwept(t *testing.T) {
 		if names := h.entries("u"); slices.Contains(names, first) {
 			t.Errorf("the old generation is still there: %v", names)
 		}
+	})
+}
+
+// TestWhatGrewTooLargeStaysAsItWas: the volume's tokens go on all the same.
+func TestWhatGrewTooLargeStaysAsItWas(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("u"))
+		h.change(func(c *fakeCluster) {
+			c.configMaps["ns/ca"] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": strings.Repeat("x", 17<<20)}}
+		})
+		h.p.EnqueueVolume(Key{"u", "v"})
+		synctest.Wait()
+		h.assertPhase("u", PhaseDegraded)
+		h.sleep(lifetime)
+		if h.token("u") == "1" {
+			t.Error("the token was not rotated")
+		}
+		if f, ok := h.set("u").File("ca.crt"); !ok || string(f.Data) != "CA" {
+			t.Errorf("the file that grew is %.20q, %v", f.Data, ok)
+		}
+		h.apply(newPod("new"))
+		h.assertPhase("new", PhasePending)
 	})
 }
