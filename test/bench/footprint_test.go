@@ -67,20 +67,24 @@ func (r *rig) postWithConfigMap(ns, name string) *corev1.Pod {
 	_, err := r.client.CoreV1().ConfigMaps(ns).Create(r.Context(),
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"a-key": "value"}}, metav1.CreateOptions{})
 	r.must(err)
-	no := false
 	configMap := func(name string) corev1.VolumeProjection {
 		return corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: name}}}
 	}
+	return r.postWithSources(ns, name, configMap("kube-root-ca.crt"), configMap(name))
+}
+
+// postWithSources creates a Pod with a volume of its own: a token, and these.
+func (r *rig) postWithSources(ns, name string, sources ...corev1.VolumeProjection) *corev1.Pod {
+	r.Helper()
+	no := false
+	token := corev1.VolumeProjection{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}
 	pod, err := r.client.CoreV1().Pods(ns).Create(r.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns},
 		Spec: corev1.PodSpec{
 			NodeName: nodeName, AutomountServiceAccountToken: &no,
 			Containers: []corev1.Container{{Name: "c", Image: "none", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}}},
 			Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-				Sources: []corev1.VolumeProjection{
-					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
-					configMap("kube-root-ca.crt"), configMap(name),
-				},
+				Sources: append([]corev1.VolumeProjection{token}, sources...),
 			}}}},
 		},
 	}, metav1.CreateOptions{})

@@ -119,3 +119,12 @@ func privatePEM(key *ecdsa.PrivateKey) ([]byte, error) {
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
+
+// TrustAnchor is the certificate of a new authority, as PEM, for a trust bundle.
+func TrustAnchor(name string) (string, error) {
+	ca, err := newAuthority(name)
+	if err != nil {
+		return "", err
+	}
+	return string(ca.certPEM), nil
+}

@@ -2,13 +2,6 @@ package integration
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/token-projector/token-projector/test/daemon"
+	"github.com/token-projector/token-projector/test/devcluster"
 )
 
 func secretSource(name string) corev1.VolumeProjection {
@@ -110,7 +104,10 @@ func TestTrustBundleSource(t *testing.T) {
 			Spec:       certificatesv1.ClusterTrustBundleSpec{SignerName: signer, TrustBundle: anchor},
 		}
 	}
-	one, two := newCA(t, "one"), newCA(t, "two")
+	one, err := devcluster.TrustAnchor("one")
+	w.must(err)
+	two, err := devcluster.TrustAnchor("two")
+	w.must(err)
 	create := func(b *certificatesv1.ClusterTrustBundle) {
 		t.Helper()
 		_, err := w.client.CertificatesV1().ClusterTrustBundles().Create(w.ctx, b, metav1.CreateOptions{})
@@ -140,24 +137,6 @@ func TestTrustBundleSource(t *testing.T) {
 	if took := time.Since(start); took > soon {
 		t.Errorf("the change took %v to reach the file", took)
 	}
-}
-
-// newCA is a self-signed certificate, as PEM.
-func newCA(t *testing.T, name string) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // TestTrustBundlesThatAreNotServed: the volume says why it waits, and the

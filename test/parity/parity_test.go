@@ -3,14 +3,7 @@
 package parity
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -174,15 +167,9 @@ func (r *rig) makeObjects() {
 
 func (r *rig) newCA(name string) string {
 	r.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	anchor, err := devcluster.TrustAnchor(name)
 	r.must(err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	r.must(err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	return anchor
 }
 
 // makePods makes a Pod of each file in cases.
