@@ -10,7 +10,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,26 +53,14 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 // released. Its errors are the API's. It works while Run does, like Secret and
 // TrustBundles.
 func (c *Client) ConfigMap(ctx context.Context, user projector.Key, namespace, name string) (*corev1.ConfigMap, error) {
-	items, err := c.configMaps.get(ctx, c.running, user, objectName{namespace, name})
-	if err != nil {
-		return nil, err
-	}
-	cm, ok := items[name]
-	if !ok {
-		return nil, apierrors.NewNotFound(corev1.Resource("configmaps"), name)
-	}
-	return cm, nil
+	return c.configMaps.getOne(ctx, c.running, user, objectName{namespace, name}, corev1.Resource("configmaps"))
 }
 
 // Secret returns the data of a Secret that a Pod of the node references. Only
 // its metadata is watched; the data is fetched at each call and not kept.
 func (c *Client) Secret(ctx context.Context, user projector.Key, namespace, name string) (map[string][]byte, error) {
-	items, err := c.secrets.get(ctx, c.running, user, objectName{namespace, name})
-	if err != nil {
+	if _, err := c.secrets.getOne(ctx, c.running, user, objectName{namespace, name}, corev1.Resource("secrets")); err != nil {
 		return nil, err
-	}
-	if _, ok := items[name]; !ok {
-		return nil, apierrors.NewNotFound(corev1.Resource("secrets"), name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/token-projector/token-projector/projector"
@@ -115,6 +117,17 @@ func (m *objects[T]) get(ctx, run context.Context, user projector.Key, name obje
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return w.items, w.err
+}
+
+// getOne is get for a single object; one that does not exist is the API's
+// NotFound.
+func (m *objects[T]) getOne(ctx, run context.Context, user projector.Key, name objectName, kind schema.GroupResource) (T, error) {
+	items, err := m.get(ctx, run, user, name)
+	item, ok := items[name.name]
+	if err == nil && !ok {
+		err = apierrors.NewNotFound(kind, name.name)
+	}
+	return item, err
 }
 
 // release ends a volume's use of all objects, and the watches that nobody needs

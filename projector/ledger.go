@@ -51,11 +51,12 @@ func (p *Projector) entryLocked(key Key) *volume {
 
 // track records a volume and its Pod, and returns its writer.
 func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir {
+	points := payload.MountPoints(pod, key.Volume)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.entryLocked(key)
 	// An ephemeral container may have come, with mounts of its own.
-	if points := payload.MountPoints(pod, key.Volume); v.dir == nil || !slices.Equal(v.mountPoints, points) {
+	if v.dir == nil || !slices.Equal(v.mountPoints, points) {
 		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path

@@ -101,8 +101,7 @@ func (f *inspectFlags) inspect(cmd *cobra.Command, path string, now time.Time) (
 			return nil, fmt.Errorf("reading volume: %w", err)
 		}
 		if v.Generation == "" {
-			return nil, fmt.Errorf("%s: not a projected volume, or one that nothing has been published in: "+
-				"it has no link ..data to a generation", path)
+			return nil, fmt.Errorf("%s: %s", path, strings.Join(v.Problems, "; "))
 		}
 		return v, v.EachToken(func(t *inspect.Token, text string) error { return f.verify(cmd, t, text) })
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Sweep removes old generations whose grace is over, and returns when the next
@@ -97,7 +95,7 @@ func (g generation) remove(root int) error {
 				_ = unlink(dir, name)
 			}
 			closeFD(dir)
-			if retry(func() error { return unix.Unlinkat(root, g.name, unix.AT_REMOVEDIR) }) == nil {
+			if rmdir(root, g.name) == nil {
 				return nil
 			}
 		}

@@ -99,7 +99,11 @@ const settleTime = 90 * time.Second
 // settle waits until the volumes are the same but for what is meant, and
 // returns what differs in the end.
 func (r *rig) settle(pod *corev1.Pod, volume string, gone []string) (wrong []difference, meant int) {
-	deadline := time.Now().Add(settleTime)
+	patience := settleTime
+	if r.Failed() {
+		patience = 10 * time.Second // it is lost already; see what else differs
+	}
+	deadline := time.Now().Add(patience)
 	for {
 		all, err := r.compare(string(pod.UID), volume, gone)
 		wrong, meant = nil, 0
@@ -113,7 +117,7 @@ func (r *rig) settle(pod *corev1.Pod, volume string, gone []string) (wrong []dif
 				wrong = append(wrong, d)
 			}
 		}
-		if len(wrong) == 0 || time.Now().After(deadline) || r.Failed() && time.Now().After(deadline.Add(-settleTime+10*time.Second)) {
+		if len(wrong) == 0 || time.Now().After(deadline) {
 			return wrong, meant
 		}
 		time.Sleep(200 * time.Millisecond)
