@@ -3,6 +3,7 @@
 package parity
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,16 +14,23 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/token-projector/token-projector/test/devcluster"
+	"github.com/token-projector/token-projector/test/generator"
 )
 
 var getOptions = metav1.GetOptions{}
 
 const namespace = "parity"
+
+var (
+	seed      = flag.Uint64("seed", 1, "what the random Pods begin with")
+	generated = flag.Int("generated", 40, "how many random Pods there are")
+)
 
 // meaning is a difference that is meant.
 type meaning struct {
@@ -55,8 +63,8 @@ var deliberate = []meaning{
 // made of has changed.
 func TestParity(t *testing.T) {
 	r := newRig(t)
-	r.makeObjects()
-	pods := r.makePods()
+	bundle := r.makeObjects()
+	pods := append(r.makePods(), r.generatePods(bundle)...)
 	cases, same, meant, different := 0, 0, 0, 0
 	for _, stage := range []struct {
 		name   string
@@ -94,14 +102,14 @@ func TestParity(t *testing.T) {
 
 // settleTime is how long two volumes may take to become the same: the kubelet
 // looks at a Pod when it changes, and again and again.
-const settleTime = 90 * time.Second
+const settleTime = 60 * time.Second
 
 // settle waits until the volumes are the same but for what is meant, and
 // returns what differs in the end.
 func (r *rig) settle(pod *corev1.Pod, volume string, gone []string) (wrong []difference, meant int) {
 	patience := settleTime
 	if r.Failed() {
-		patience = 10 * time.Second // it is lost already; see what else differs
+		patience = 2 * time.Second // it is lost already; see what else differs
 	}
 	deadline := time.Now().Add(patience)
 	for {
@@ -129,7 +137,9 @@ type objects struct {
 	Secrets    map[string]*corev1.Secret    `json:"secrets"`
 }
 
-func (r *rig) makeObjects() {
+// makeObjects makes what the Pods refer to. It returns the trust bundle of the
+// generated ones.
+func (r *rig) makeObjects() (bundle string) {
 	r.Helper()
 	_, err := r.client.CoreV1().Namespaces().Create(r.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	r.must(err)
@@ -167,6 +177,9 @@ func (r *rig) makeObjects() {
 		_, err := r.client.CertificatesV1().ClusterTrustBundles().Create(r.ctx, b, metav1.CreateOptions{})
 		r.must(err)
 	}
+	bundle = r.newCA("generated")
+	r.must(generator.MakeObjects(r.ctx, r.client, namespace, bundle))
+	return bundle
 }
 
 func (r *rig) newCA(name string) string {
@@ -187,20 +200,44 @@ func (r *rig) makePods() (pods []*corev1.Pod) {
 		pod := &corev1.Pod{}
 		r.must(yaml.UnmarshalStrict(text, pod))
 		pod.Name = strings.TrimSuffix(filepath.Base(file), ".yaml")
-		pod.Spec.NodeName, pod.Spec.HostNetwork = nodeName, true
-		pod.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
-		for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-			for i := range containers {
-				containers[i].Image, containers[i].ImagePullPolicy = "none.invalid/none:1", corev1.PullNever
-			}
-		}
-		created, err := r.client.CoreV1().Pods(namespace).Create(r.ctx, pod, metav1.CreateOptions{})
+		created, err := r.create(pod)
 		if err != nil {
 			r.Fatalf("%s: %v", file, err)
 		}
 		pods = append(pods, created)
 	}
 	return pods
+}
+
+// generatePods makes random Pods whose volumes can be published, -generated of
+// them.
+func (r *rig) generatePods(bundle string) (pods []*corev1.Pod) {
+	r.Helper()
+	for n := uint64(0); len(pods) < *generated; n++ {
+		c := generator.New(*seed, n, namespace, bundle)
+		if !c.Writable() {
+			continue
+		}
+		pod, err := r.create(c.Pod(namespace, fmt.Sprint("generated-", n), nodeName))
+		if apierrors.IsInvalid(err) {
+			continue
+		}
+		r.must(err)
+		pods = append(pods, pod)
+	}
+	return pods
+}
+
+// create has a Pod run on the node, where nothing of it ever starts.
+func (r *rig) create(pod *corev1.Pod) (*corev1.Pod, error) {
+	pod.Spec.NodeName, pod.Spec.HostNetwork = nodeName, true
+	pod.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			containers[i].Image, containers[i].ImagePullPolicy = "none.invalid/none:1", corev1.PullNever
+		}
+	}
+	return r.client.CoreV1().Pods(namespace).Create(r.ctx, pod, metav1.CreateOptions{})
 }
 
 func (r *rig) patch(pod *corev1.Pod, patch string) {
