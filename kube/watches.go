@@ -88,7 +88,9 @@ type watched[T metav1.Object] struct {
 	// items are what there is, by name, once a list has been answered. The map
 	// is replaced and never changed.
 	items map[string]T
-	err   error // why there are none
+	err   error // why there are none, or why they don't count any more
+	// refused is when the API server began to forbid what it had answered.
+	refused time.Time
 }
 
 // get returns what there is of a name, for a volume that uses it from now on.
@@ -225,17 +227,30 @@ func (m *objects[T]) set(w *watched[T], items map[string]T) {
 	same := w.err == nil && maps.EqualFunc(w.items, items, func(a, b T) bool {
 		return a.GetUID() == b.GetUID() && a.GetResourceVersion() == b.GetResourceVersion()
 	})
-	w.items, w.err = items, nil
+	w.items, w.err, w.refused = items, nil, time.Time{}
 	m.tellLocked(w, same)
 }
 
-// failed takes note of a list that failed. What was seen before stays so while
-// the API server can't be asked.
+// refusalLasts is how long a refusal may be that of a server which has just
+// begun and does not know its Pods yet.
+const refusalLasts = 30 * time.Second
+
+// failed takes note of a list that failed. What was seen before counts while the
+// API server can't be asked, and no longer when it goes on refusing: then the
+// permission is gone, which nobody would see otherwise.
 func (m *objects[T]) failed(w *watched[T], err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if w.items != nil {
-		return
+		if !apierrors.IsForbidden(err) {
+			return
+		}
+		if w.refused.IsZero() {
+			w.refused = time.Now()
+		}
+		if time.Since(w.refused) < refusalLasts {
+			return
+		}
 	}
 	same := w.err != nil && w.err.Error() == err.Error()
 	w.err = err

@@ -94,20 +94,31 @@ func (m medium) prepare(path string) error {
 	return m.tmpfs.Ensure(path)
 }
 
-// fits says why files can't be published here: a swap needs room for the old
-// set and the new one. It is asked before anything is written.
-func (m medium) fits(files []atomicdir.File) error {
-	if err := atomicdir.CheckSize(files); err != nil || m.tmpfs == nil || m.tmpfs.Size == 0 {
+// fits says why files can't be published in a volume: a swap needs room for the
+// old set and the new one. It is asked before anything is written, and of a
+// volume that is mounted goes by its own size, which an earlier process gave it.
+func (m medium) fits(path string, files []atomicdir.File) error {
+	if err := atomicdir.CheckSize(files); err != nil || m.tmpfs == nil {
 		return err
+	}
+	limit, mounted, err := mount.Size(path)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		limit = m.tmpfs.Size
+	}
+	if limit == 0 {
+		return nil
 	}
 	const page = 4096
 	var size int64
 	for _, f := range files {
 		size += (int64(len(f.Data)) + page - 1) / page * page
 	}
-	if 2*size > m.tmpfs.Size {
+	if 2*size > limit {
 		return fmt.Errorf("the volume's files take %d bytes, and its size limit of %d has no room for two such sets; "+
-			"raise the limit for new volumes (--volume-size-limit)", size, m.tmpfs.Size)
+			"raise the limit for new volumes (--volume-size-limit)", size, limit)
 	}
 	return nil
 }

@@ -91,9 +91,32 @@ func TestFits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = m.fits([]atomicdir.File{{Data: make([]byte, tt.size-1)}, {Data: make([]byte, 1)}})
+		err = m.fits(filepath.Join(t.TempDir(), "none"), []atomicdir.File{{Data: make([]byte, tt.size-1)}, {Data: make([]byte, 1)}})
 		if (err == nil) != tt.want {
 			t.Errorf("%d bytes in a %s of %d: %v, want it to fit: %v", tt.size, tt.medium, tt.limit, err, tt.want)
 		}
+	}
+}
+
+// TestFitsWhatIsMounted: a volume keeps the size that it was mounted with.
+func TestFitsWhatIsMounted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	path := t.TempDir()
+	small := &mount.Tmpfs{Size: 2 * 4096}
+	if err := small.Ensure(path); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mount.Unmount(path) })
+	m, err := newMedium(MediumTmpfs, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.fits(path, []atomicdir.File{{Data: make([]byte, 4096)}}); err != nil {
+		t.Errorf("one page in two: %v", err)
+	}
+	if err := m.fits(path, []atomicdir.File{{Data: make([]byte, 4097)}}); err == nil {
+		t.Error("two pages fit a mounted volume of two, because new ones are larger")
 	}
 }

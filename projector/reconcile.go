@@ -74,7 +74,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Now(), nil
 	}
 
-	if tooLarge := p.medium.fits(files); tooLarge != nil {
+	if tooLarge := p.medium.fits(path, files); tooLarge != nil {
 		if generation == "" {
 			return time.Time{}, tooLarge
 		}

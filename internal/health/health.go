@@ -40,7 +40,7 @@ func (s *Set) Add(name, reason string) *Condition {
 }
 
 // Report says that the condition is met, with nil, or why it is not. Each
-// change is logged; a repetition, in the same words but for numbers, is not.
+// change is logged; a repetition, which may have another port or time in it, is not.
 func (c *Condition) Report(err error) {
 	problem := ""
 	if err != nil {

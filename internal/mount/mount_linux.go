@@ -91,6 +91,23 @@ func IsMountPoint(path string) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
+// Size is how much the file system that is mounted at path holds, in bytes.
+// mounted is false if nothing is mounted there, or if there is no path.
+func Size(path string) (size int64, mounted bool, err error) {
+	mounted, err = IsMountPoint(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil || !mounted {
+		return 0, false, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, false, wrap("looking for the size of a mount", path, err)
+	}
+	return int64(st.Blocks) * st.Bsize, true, nil //nolint:gosec // no tmpfs is that large
+}
+
 func wrap(doing, path string, err error) error {
 	if err == nil {
 		return nil

@@ -43,8 +43,8 @@ func TestTmpfs(t *testing.T) {
 	if err := unix.Statfs(path, &st); err != nil {
 		t.Fatal(err)
 	}
-	if size := int64(st.Blocks) * st.Bsize; size != tmpfs.Size {
-		t.Errorf("size is %d, want %d", size, tmpfs.Size)
+	if size, mounted, err := Size(path); size != tmpfs.Size || !mounted || err != nil {
+		t.Errorf("Size = %d, %v, %v; want %d", size, mounted, err, tmpfs.Size)
 	}
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

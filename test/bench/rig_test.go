@@ -108,3 +108,10 @@ func (r *rig) waitFiles(pod *corev1.Pod) time.Time {
 		time.Sleep(100 * time.Microsecond)
 	}
 }
+
+// remove deletes a Pod at once.
+func (r *rig) remove(namespace, name string) {
+	r.Helper()
+	now := int64(0)
+	r.must(r.client.CoreV1().Pods(namespace).Delete(r.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+}
