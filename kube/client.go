@@ -8,7 +8,8 @@ package kube
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"net/http"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -20,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // Options say how to reach the API server and as whom.
@@ -37,23 +38,32 @@ type Options struct {
 	// Report is told the state of the connection, nil when it works, each time
 	// something is learned of it. The default does nothing.
 	Report func(error)
+	// ReportCredential is told what is wrong with the kubeconfig, or with a file
+	// that it names, each time these are looked at; nil if nothing is. The
+	// default does nothing.
+	ReportCredential func(error)
 }
 
 // Client talks to the API server as a node. Make it with Connect. Its methods
 // may be called concurrently.
 type Client struct {
 	node         string
+	nodeUID      string
+	connection   *connection
 	core         rest.Interface
+	tokens       rest.Interface // the same without a limit; see rotation.Pace
 	authn        rest.Interface
 	certificates rest.Interface
 	events       *events
 	report       func(error)
+	reportFiles  func(error)
 	pods         cache.Indexer
 	watch        cache.Controller
+	vouched      vouched
 
 	// Set by Run, before any watch begins.
 	running      context.Context
-	onPod        func(*corev1.Pod)
+	handlers     Handlers
 	configMaps   *objects[*corev1.ConfigMap]
 	secrets      *objects[*metav1.PartialObjectMetadata]
 	trustBundles *objects[*certificatesv1.ClusterTrustBundle]
@@ -78,23 +88,13 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// loadConfig reads the kubeconfig as it is now.
-func loadConfig(o Options) (*rest.Config, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
-	}
-	cfg.QPS, cfg.Burst, cfg.UserAgent = o.QPS, o.Burst, o.UserAgent
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	cfg.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	// Each idle watch would keep a gzip reader.
-	cfg.DisableCompression = true
-	return cfg, nil
-}
-
 // newClient makes a client; it makes no request.
 func newClient(o Options) (*Client, error) {
-	cfg, err := loadConfig(o)
+	connection := &connection{kubeconfig: o.Kubeconfig, userAgent: o.UserAgent}
+	if err := connection.load(); err != nil {
+		return nil, err
+	}
+	base, err := connection.base()
 	if err != nil {
 		return nil, err
 	}
@@ -102,27 +102,28 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	httpClient, err := rest.HTTPClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	cfg := &rest.Config{
+		Host: base.String(), QPS: o.QPS, Burst: o.Burst,
+		ContentConfig: rest.ContentConfig{
+			ContentType:          runtime.ContentTypeProtobuf,
+			AcceptContentTypes:   runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
+			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
+		},
 	}
-	restClient := func(apiPath string, gv schema.GroupVersion) (rest.Interface, error) {
+	var bad error
+	restClient := func(apiPath string, gv schema.GroupVersion, limit flowcontrol.RateLimiter) rest.Interface {
 		c := rest.CopyConfig(cfg)
-		c.APIPath, c.GroupVersion = apiPath, &gv
-		return rest.RESTClientForConfigAndClient(c, httpClient)
+		c.APIPath, c.GroupVersion, c.RateLimiter = apiPath, &gv, limit
+		made, err := rest.RESTClientForConfigAndClient(c, &http.Client{Transport: connection})
+		bad = errors.Join(bad, err)
+		return made
 	}
-	c := &Client{node: o.NodeName, report: o.Report}
+	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential}
 	c.events = newEvents(c)
-	if c.core, err = restClient("/api", corev1.SchemeGroupVersion); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
-	}
-	if c.authn, err = restClient("/apis", authenticationv1.SchemeGroupVersion); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
-	}
-	if c.certificates, err = restClient("/apis", certificatesv1.SchemeGroupVersion); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
-	}
+	c.core = restClient("/api", corev1.SchemeGroupVersion, nil)
+	c.tokens = restClient("/api", corev1.SchemeGroupVersion, flowcontrol.NewFakeAlwaysRateLimiter())
+	c.authn = restClient("/apis", authenticationv1.SchemeGroupVersion, nil)
+	c.certificates = restClient("/apis", certificatesv1.SchemeGroupVersion, nil)
 	c.pods, c.watch = c.newPodWatch()
-	return c, nil
+	return c, bad
 }

@@ -10,6 +10,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // The waits between attempts to connect.
@@ -24,6 +25,9 @@ const (
 func Connect(ctx context.Context, o Options) (*Client, error) {
 	if o.Report == nil {
 		o.Report = func(error) {}
+	}
+	if o.ReportCredential == nil {
+		o.ReportCredential = func(error) {}
 	}
 	for wait := firstConnectRetry; ; wait = min(2*wait, lastConnectRetry) {
 		c, err := newClient(o)
@@ -70,15 +74,21 @@ func (c *Client) checkIdentity(ctx context.Context) error {
 		return fmt.Errorf("user %q is not in group %q, so the API server does not treat it as a node: "+
 			"issue its client certificate with O=%s", user.Username, nodesGroup, nodesGroup)
 	}
-	err = c.core.Get().Resource("nodes").Name(c.node).Do(ctx).Error()
+	var node metav1.PartialObjectMetadata
+	err = c.core.Get().Resource("nodes").Name(c.node).
+		SetHeader("Accept", metadataOnly("PartialObjectMetadata")).Do(ctx).Into(&node)
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("node %q does not exist in the cluster: register it, or correct --node-name", c.node)
 	}
 	if err != nil {
 		return fmt.Errorf("looking up node %q: %w", c.node, err)
 	}
+	c.nodeUID = string(node.UID)
 	return nil
 }
+
+// NodeUID is the UID that the Node had when Connect looked it up.
+func (c *Client) NodeUID() string { return c.nodeUID }
 
 // errNotSynced is the state between connecting and the first list of Pods.
 var errNotSynced = errors.New("listing the node's Pods")

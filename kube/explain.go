@@ -9,7 +9,9 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/token-projector/token-projector/projector"
@@ -47,6 +49,16 @@ func explain(err error) error {
 		advice = "the API server's certificate is not valid; is this machine's clock right?"
 	case apierrors.IsUnauthorized(err):
 		advice = "the API server refuses the credential in the kubeconfig; it has expired or is not of this cluster"
+	case isNoRelationship(err):
+		return err // usually the API server's caches; what else it may be, the error says
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		advice = "the namespace is being deleted, and until then what was granted before is valid"
+	case apierrors.IsForbidden(err):
+		advice = "the API server does not permit this; look at the node's permissions, and at admission policies"
+	case apierrors.IsNotFound(err) && kindOf(err) == "serviceaccounts":
+		advice = "the Pod's ServiceAccount does not exist; create it"
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		advice = "the API server does not accept this; look at the Pod's spec, and at admission policies"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		advice = "nothing listens at the API server's address"
 	case errors.As(err, &dns):
@@ -59,21 +71,61 @@ func explain(err error) error {
 	return &explained{advice: advice, err: err}
 }
 
-// markCatchingUp marks the errors by which the API server says that its caches
-// have not seen a new Pod yet: the Node authorizer's graph
-// (plugin/pkg/auth/authorizer/node) and NodeRestriction's lister.
-func markCatchingUp(err error) error {
+// kindOf is the kind of object that an answer of the API server is about.
+func kindOf(err error) string {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return err
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return ""
 	}
-	kind := ""
-	if d := status.Status().Details; d != nil {
-		kind = d.Kind
-	}
-	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "no relationship found") ||
-		apierrors.IsNotFound(err) && (kind == "pod" || kind == "pods") {
+	return status.Status().Details.Kind
+}
+
+// isNoRelationship says that the Node authorizer knows of no Pod on this node
+// that refers to the object (plugin/pkg/auth/authorizer/node): it is told of them
+// by a watch of its own.
+func isNoRelationship(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "no relationship found")
+}
+
+// markCatchingUp marks the errors by which the API server says that its caches
+// have not seen a new Pod yet: the Node authorizer's graph, and
+// NodeRestriction's lister.
+func markCatchingUp(err error) error {
+	kind := kindOf(err)
+	if isNoRelationship(err) || apierrors.IsNotFound(err) && (kind == "pod" || kind == "pods") {
 		return fmt.Errorf("%w: %w", projector.ErrCatchingUp, err)
+	}
+	return err
+}
+
+// delayed is an error after which the API server is to be left alone for a
+// while.
+type delayed struct {
+	error
+	after time.Duration
+}
+
+func (d delayed) Unwrap() error { return d.error }
+
+// RetryAfter is how long; see backoff in package projector.
+func (d delayed) RetryAfter() time.Duration { return d.after }
+
+// settledRetry is how soon an answer is asked for again that only a change of
+// an object would make another.
+const settledRetry = 10 * time.Second
+
+// markDelay marks what is not to be tried again soon: as the server says, or by
+// what it says of the object.
+func markDelay(err error) error {
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok && seconds > 0 {
+		return delayed{err, time.Duration(seconds) * time.Second}
+	}
+	kind := kindOf(err)
+	switch {
+	case isNoRelationship(err):
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsConflict(err),
+		apierrors.IsNotFound(err) && kind == "serviceaccounts":
+		return delayed{err, settledRetry}
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,7 +38,11 @@ func TestExplain(t *testing.T) {
 		{"no such host", &net.DNSError{Err: "no such host", Name: "h"}, "can't be resolved"},
 		{"own deadline", context.DeadlineExceeded, "did not answer in time"},
 		{"network timeout", &net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, "did not answer in time"},
-		{"403", apierrors.NewForbidden(podsResource, "p", errors.New("no")), ""},
+		{"403", apierrors.NewForbidden(podsResource, "p", errors.New("no")), "permissions"},
+		{"403 of a cache", apierrors.NewForbidden(podsResource, "p", errors.New("no relationship found between node and this object")), ""},
+		{"no ServiceAccount", apierrors.NewNotFound(schema.GroupResource{Resource: "serviceaccounts"}, "sa"), "create it"},
+		{"no ConfigMap", apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, "cm"), ""},
+		{"422", apierrors.NewInvalid(schema.GroupKind{Kind: "TokenRequest"}, "t", nil), "spec"},
 		{"anything else", errors.New("else"), ""},
 	}
 	for _, tt := range tests {
@@ -78,5 +83,31 @@ func TestMarkCatchingUp(t *testing.T) {
 				t.Errorf("markCatchingUp(%v) = %v, want marked %v", tt.err, out, tt.want)
 			}
 		})
+	}
+}
+
+func TestMarkDelay(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want time.Duration
+	}{
+		{"429", apierrors.NewTooManyRequests("slow down", 7), 7 * time.Second},
+		{"503 with Retry-After", apierrors.NewServerTimeout(podsResource, "create", 3), 3 * time.Second},
+		{"500", apierrors.NewInternalError(errors.New("oops")), 0},
+		{"a cache", apierrors.NewForbidden(podsResource, "p", errors.New("no relationship found")), 0},
+		{"403", apierrors.NewForbidden(podsResource, "p", errors.New("no")), settledRetry},
+		{"no ServiceAccount", apierrors.NewNotFound(schema.GroupResource{Resource: "serviceaccounts"}, "sa"), settledRetry},
+		{"the Pod is replaced", apierrors.NewConflict(podsResource, "p", errors.New("other UID")), settledRetry},
+		{"no connection", syscall.ECONNREFUSED, 0},
+	} {
+		var asks interface{ RetryAfter() time.Duration }
+		got := time.Duration(0)
+		if errors.As(fmt.Errorf("wrapped: %w", markDelay(tt.err)), &asks) {
+			got = asks.RetryAfter()
+		}
+		if got != tt.want {
+			t.Errorf("%s: after %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,12 +25,13 @@ var (
 )
 
 // Mint makes one TokenRequest, bound to the Pod by name and UID as
-// NodeRestriction demands. It implements rotation.Minter.
-func (c *Client) Mint(ctx context.Context, r rotation.Request) (rotation.Token, time.Time, error) {
+// NodeRestriction demands. It implements rotation.Minter. It does not retry, nor
+// wait for the client's rate limit: see rotation.Pace.
+func (c *Client) Mint(ctx context.Context, r rotation.Request, accountUID string) (rotation.Token, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	seconds := int64(r.Lifetime / time.Second)
-	body := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+	body := &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: types.UID(accountUID)}, Spec: authenticationv1.TokenRequestSpec{
 		ExpirationSeconds: &seconds,
 		BoundObjectRef: &authenticationv1.BoundObjectReference{
 			APIVersion: "v1", Kind: "Pod", Name: r.Pod.Name, UID: types.UID(r.Pod.UID),
@@ -39,11 +41,14 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 		body.Spec.Audiences = []string{r.Audience}
 	}
 	var answer authenticationv1.TokenRequest
-	err := c.core.Post().Namespace(r.Namespace).Resource("serviceaccounts").Name(r.ServiceAccount).SubResource("token").
+	err := c.tokens.Post().MaxRetries(0).Namespace(r.Namespace).Resource("serviceaccounts").Name(r.ServiceAccount).SubResource("token").
 		Body(body).Do(ctx).Into(&answer)
+	if apierrors.IsConflict(err) && accountUID != "" {
+		err = fmt.Errorf("%w: %w", rotation.ErrServiceAccountReplaced, err)
+	}
 	if err != nil {
 		return rotation.Token{}, time.Time{}, fmt.Errorf("requesting a token of ServiceAccount %s/%s: %w",
-			r.Namespace, r.ServiceAccount, markCatchingUp(explain(err)))
+			r.Namespace, r.ServiceAccount, markDelay(markCatchingUp(explain(err))))
 	}
 	return rotation.NewToken(answer.Status.Token), answer.Status.ExpirationTimestamp.Time, nil
 }
@@ -115,8 +120,27 @@ func (c *Client) ConfirmGone(ctx context.Context, ref projector.PodRef) (bool, e
 	}
 	for i := range pods.Items {
 		if pods.Items[i].UID == ref.UID {
+			c.vouched.add(&pods.Items[i])
 			return false, nil
 		}
 	}
 	return true, nil
 }
+
+// ServiceAccountUID looks a ServiceAccount up that a Pod of the node uses.
+func (c *Client) ServiceAccountUID(ctx context.Context, namespace, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var account metav1.PartialObjectMetadata
+	err := c.core.Get().Namespace(namespace).Resource("serviceaccounts").Name(name).
+		SetHeader("Accept", metadataOnly("PartialObjectMetadata")).Do(ctx).Into(&account)
+	return string(account.UID), err
+}
+
+// ServerTime is what time it is for the API server, to about a second, and
+// whether that is known.
+func (c *Client) ServerTime() (time.Time, bool) { return c.connection.clock.now() }
+
+// Slept says that the machine was suspended: what is known of the API server's
+// time is no longer right.
+func (c *Client) Slept() { c.connection.clock.forget() }

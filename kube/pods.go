@@ -48,7 +48,7 @@ func (c *Client) newPodWatch() (cache.Indexer, cache.Controller) {
 				}
 				c.podEvent(now)
 			},
-			DeleteFunc: c.podEvent,
+			DeleteFunc: c.podDeleted,
 		},
 		Indexers: cache.Indexers{byUID: func(obj any) ([]string, error) {
 			return []string{string(obj.(*corev1.Pod).UID)}, nil
@@ -59,11 +59,21 @@ func (c *Client) newPodWatch() (cache.Indexer, cache.Controller) {
 }
 
 func (c *Client) podEvent(obj any) {
-	if d, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-		obj = d.Obj
+	if pod, ok := obj.(*corev1.Pod); ok {
+		c.handlers.Pod(pod)
+	}
+}
+
+// podDeleted is told of a deletion that the API server told, and of a Pod that
+// is merely missing in a new list.
+func (c *Client) podDeleted(obj any) {
+	missing, ok := obj.(cache.DeletedFinalStateUnknown)
+	if ok {
+		c.podEvent(missing.Obj)
+		return
 	}
 	if pod, ok := obj.(*corev1.Pod); ok {
-		c.onPod(pod)
+		c.handlers.PodDeleted(pod)
 	}
 }
 
@@ -84,18 +94,24 @@ func (c *Client) reported(ctx context.Context, err error) error {
 // Handlers are told of changes. None may block.
 type Handlers struct {
 	// Pod is told of each Pod of the node, and each time something about it
-	// changes, its end included.
+	// changes, also if it is missing in a new list.
 	Pod func(*corev1.Pod)
+	// PodDeleted is told of each deletion.
+	PodDeleted func(*corev1.Pod)
 	// Volume is told of each volume that uses an object which changed.
 	Volume func(projector.Key)
 	// Synced is called once, when Pod has been told of all that exist.
 	Synced func()
+	// ServerClock is told when the API server's clock, as seen from this node,
+	// has become another; see ServerTime.
+	ServerClock func()
 }
 
 // Run watches the node's Pods, and the objects that volumes use, until ctx
 // ends. Call it once.
 func (c *Client) Run(ctx context.Context, h Handlers) {
-	c.running, c.onPod = ctx, h.Pod
+	c.running, c.handlers = ctx, h
+	c.connection.clock.onJump(h.ServerClock)
 	c.configMaps = newObjects(configMapAPI{c.core}, h.Volume)
 	c.secrets = newObjects(secretAPI{c.core}, h.Volume)
 	c.trustBundles = newObjects(trustBundleAPI{c.certificates}, h.Volume)
@@ -105,6 +121,7 @@ func (c *Client) Run(ctx context.Context, h Handlers) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { c.events.run(ctx) })
+	wg.Go(func() { c.connection.follow(ctx, c.reportFiles) })
 	wg.Go(func() {
 		select {
 		case <-c.watch.HasSyncedChecker().Done():
@@ -116,12 +133,13 @@ func (c *Client) Run(ctx context.Context, h Handlers) {
 	c.watch.RunWithContext(ctx)
 }
 
-// Pod returns the Pod with this UID as the watch last saw it, or nil. Only what
-// projection needs is in it. It must not be changed.
+// Pod returns the Pod with this UID as the watch last saw it, or for a while as
+// ConfirmGone did; or nil. Only what projection needs is in it. It must not be
+// changed.
 func (c *Client) Pod(uid types.UID) *corev1.Pod {
 	found, err := c.pods.ByIndex(byUID, string(uid))
 	if err != nil || len(found) == 0 { // the index exists, so err is nil
-		return nil
+		return c.vouched.get(uid)
 	}
 	return found[0].(*corev1.Pod)
 }

@@ -44,3 +44,18 @@ func (p *Projector) adoptToken(r rotation.Request, file atomicdir.File) error {
 	}
 	return p.cfg.Tokens.Adopt(r, grant)
 }
+
+// nodeOf is the UID of the Node that the first token in a volume names, empty if
+// there is none.
+func (p *Projector) nodeOf(path string) (string, error) {
+	set, err := p.medium.read(path, atomicdir.New(path))
+	if err != nil {
+		return "", fmt.Errorf("reading what is published: %w", err)
+	}
+	for _, f := range set.Files {
+		if claims, err := rotation.ParseClaims(string(f.Data)); err == nil && claims.Node.UID != "" {
+			return claims.Node.UID, nil
+		}
+	}
+	return "", nil
+}

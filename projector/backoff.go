@@ -1,25 +1,58 @@
 package projector
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
 )
 
-// backoff doubles a key's wait with each failure in a row, and draws each from
-// the upper half of what it would be, so that volumes that failed together do
-// not come back together.
+// The waits of a volume whose pass failed.
+const (
+	// catchUpRetry is the first where the API server's caches have not seen a new
+	// Pod yet, which takes milliseconds.
+	catchUpRetry = 2 * time.Millisecond
+	// firstRetry is the first after any other failure.
+	firstRetry = 500 * time.Millisecond
+	// lastRetry is the longest while the volume's tokens are valid: what an
+	// outage has delayed comes back spread over it.
+	lastRetry = 2 * time.Minute
+	// urgentRetry is the longest where nothing valid is published.
+	urgentRetry = 30 * time.Second
+	// finalRetry is the shortest before tokens lapse.
+	finalRetry = time.Second
+)
+
+// backoff doubles a key's wait with each failure in a row.
 type backoff struct {
-	workqueue.TypedRateLimiter[Key]
+	limiter workqueue.TypedRateLimiter[Key]
 }
 
 func newBackoff() backoff {
-	return backoff{workqueue.NewTypedItemExponentialFailureRateLimiter[Key](firstRetry, lastRetry)}
+	return backoff{workqueue.NewTypedItemExponentialFailureRateLimiter[Key](catchUpRetry, lastRetry)}
 }
 
-// When implements workqueue.TypedRateLimiter.
-func (b backoff) When(key Key) time.Duration {
-	d := b.TypedRateLimiter.When(key)
-	return d/2 + rand.N(d/2+1)
+func (b backoff) forget(key Key) { b.limiter.Forget(key) }
+
+// wait is how long a volume waits whose pass failed, and whose first token
+// lapses at deadline, which is zero if none is published. What an error asks for
+// (RetryAfter) is honoured as far as the deadline allows. Each wait is drawn from
+// the upper half of what it would be, so that volumes that failed together do
+// not come back together.
+func (b backoff) wait(key Key, err error, deadline time.Time) time.Duration {
+	d := b.limiter.When(key)
+	if !errors.Is(err, ErrCatchingUp) {
+		d = max(d, firstRetry)
+	}
+	d = d/2 + rand.N(d/2+1)
+	var asks interface{ RetryAfter() time.Duration }
+	if errors.As(err, &asks) {
+		d = max(d, asks.RetryAfter())
+	}
+	left := time.Until(deadline)
+	if left <= 0 { // or nothing is published
+		return min(d, urgentRetry)
+	}
+	return min(d, max(left/4, finalRetry))
 }

@@ -22,9 +22,13 @@ type fetching struct {
 	wg sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows, and the inputs
-	due   time.Time
+	life  tokenLife
 	stale []error
 }
+
+// tokenLife is when the first of a volume's tokens is due, and when the first
+// lapses; zero without tokens.
+type tokenLife struct{ due, deadline time.Time }
 
 // gather calls get, and put with its result. A panic becomes the error.
 func gather[T any](f *fetching, get func() (T, error), put func(payload.Fetched[T])) {
@@ -40,10 +44,10 @@ func gather[T any](f *fetching, get func() (T, error), put func(payload.Fetched[
 	})
 }
 
-// fetch gets everything that the volume needs, side by side. due is the
-// earliest moment at which one of its tokens is due. err says that a token
-// which was handed out could not be replaced although it is due.
-func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, due time.Time, err error) {
+// fetch gets everything that the volume needs, side by side. life is that of its
+// tokens. err says that a token which was handed out could not be replaced
+// although it is due.
+func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v payload.Volume) (in *payload.Inputs, life tokenLife, err error) {
 	needs := v.Needs()
 	in = &payload.Inputs{
 		Pod:        pod,
@@ -74,7 +78,7 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 	f.wg.Wait()
 	// In a fixed order, so that the same problem reads the same each time.
 	slices.SortFunc(f.stale, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return in, f.due, errors.Join(f.stale...)
+	return in, f.life, errors.Join(f.stale...)
 }
 
 // token gets a token that may be the old one, with the reason why it is.
@@ -93,7 +97,8 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 				got.Value.Deadline().UTC().Format(time.RFC3339), got.Err))
 		}
 		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: got.Value}
-		f.due = earliest(f.due, due)
+		f.life.due = earliest(f.life.due, due)
+		f.life.deadline = earliest(f.life.deadline, got.Value.Deadline())
 	})
 }
 

@@ -37,6 +37,7 @@ type fakeCluster struct {
 	bundles    []*certificatesv1.ClusterTrustBundle
 	events     []string // reasons
 	panics     bool
+	ahead      time.Duration // the server's clock; 0 is not known
 
 	confirmations int
 	users         map[Key]bool // volumes that use a ConfigMap
@@ -101,6 +102,14 @@ func (c *fakeCluster) ConfirmGone(_ context.Context, pod PodRef) (bool, error) {
 	return !c.truth[pod.UID], c.confirmErr
 }
 
+func (*fakeCluster) NodeUID() string { return "node" }
+
+func (c *fakeCluster) ServerTime() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead), c.ahead != 0
+}
+
 // harness is a projector on a directory of the test's own.
 type harness struct {
 	t       *testing.T
@@ -162,8 +171,14 @@ func (h *harness) start() {
 // test runs f in a bubble with a projector that runs.
 func test(t *testing.T, f func(t *testing.T, h *harness)) {
 	t.Helper()
+	testWith(t, func(*Config) {}, f)
+}
+
+// testWith is test with another configuration.
+func testWith(t *testing.T, configure func(*Config), f func(t *testing.T, h *harness)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t)
+		h := newHarnessWith(t, configure)
 		f(t, h)
 		h.stop()
 	})

@@ -99,6 +99,9 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) error {
 	if !confirmed {
 		return errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
 	}
+	if err := p.hold(key); err != nil {
+		return err
+	}
 	return p.remove(key)
 }
 

@@ -22,11 +22,14 @@ type volume struct {
 	foreign              []string // names in it that are not the writer's
 	generation           string
 	adopted              bool // the disk has been read
+	announced            bool // its Pod's end was seen
 	served               bool // a pass has got as far as publishing
 	due                  time.Time
 	problem              string // of the last pass
+	held                 bool   // the problem is hold's
 	reported             string // the problem that was logged
 	since                time.Time
+	failingSince         time.Time
 }
 
 func (v *volume) phase() Phase {
@@ -60,6 +63,7 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir 
 		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
+	v.announced = pod.DeletionTimestamp != nil
 	return v.dir
 }
 
@@ -79,7 +83,7 @@ func (p *Projector) noteAdopted(key Key, generation string) {
 }
 
 // noteResult records what a publish did.
-func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) {
+func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife) {
 	p.mu.Lock()
 	v := p.entryLocked(key)
 	message := "wrote volume anew"
@@ -90,10 +94,14 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) 
 		message = "adopted volume"
 	}
 	report := result.Changed || !v.served
-	v.due, v.generation, v.served = due, result.Generation, true
+	if v.generation != "" && !v.served {
+		p.stats.Adopted++
+	}
+	v.due, v.generation, v.served = life.due, result.Generation, true
 	if result.Changed {
 		p.stats.Published++
 	}
+	p.order.set(key, life.deadline)
 	path := v.path
 	foreign := !slices.Equal(v.foreign, result.Foreign)
 	v.foreign = result.Foreign
@@ -102,7 +110,7 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, due time.Time) 
 		p.logger(key).Info("names in the volume that are not ours have changed; they are left alone", "names", result.Foreign)
 	}
 	if report {
-		p.logger(key).Info(message, "generation", result.Generation, "changed", result.Changed, "next_rotation", due, "path", path)
+		p.logger(key).Info(message, "generation", result.Generation, "changed", result.Changed, "next_rotation", life.due, "path", path)
 	}
 }
 
@@ -117,13 +125,17 @@ func (p *Projector) note(key Key, err error) {
 		return // it was removed
 	}
 	v := p.entryLocked(key)
-	v.problem = ""
-	if err != nil {
+	v.problem, v.held = "", errors.Is(err, errHeld)
+	switch {
+	case err == nil:
+		v.failingSince = time.Time{}
+	default:
 		v.problem = err.Error()
+		v.failingSince = earliest(v.failingSince, time.Now())
 	}
 	report := !logonce.Same(v.problem, v.reported)
-	if errors.Is(err, ErrCatchingUp) && time.Since(v.since) < catchUpTime {
-		report = false
+	if errors.Is(err, ErrCatchingUp) && time.Since(v.since) < catchUpTime || v.held {
+		report = false // that volumes are held is logged once for all
 	}
 	if report {
 		v.reported = v.problem
@@ -168,6 +180,7 @@ func (p *Projector) forget(key Key, existed bool) {
 		p.stats.Removed++
 	}
 	p.mu.Unlock()
+	p.order.set(key, time.Time{})
 	p.cfg.Cluster.Release(key)
 	if last {
 		p.cfg.Tokens.ForgetPod(string(key.PodUID))
@@ -175,6 +188,19 @@ func (p *Projector) forget(key Key, existed bool) {
 	if existed {
 		logger.Info("removed volume")
 	}
+}
+
+// rest ends what is done for a volume that is left as it is until its Pod is
+// gone: nobody would be served by it any more.
+func (p *Projector) rest(key Key) {
+	p.mu.Lock()
+	if v, ok := p.volumes[key]; ok {
+		v.due = time.Time{}
+	}
+	p.mu.Unlock()
+	p.order.set(key, time.Time{})
+	p.cfg.Cluster.Release(key)
+	p.cfg.Tokens.ForgetPod(string(key.PodUID))
 }
 
 // logger names the volume in each line.

@@ -95,10 +95,11 @@ func (m medium) prepare(path string) error {
 }
 
 // fits says why files can't be published in a volume: a swap needs room for the
-// old set and the new one. It is asked before anything is written, and of a
-// volume that is mounted goes by its own size, which an earlier process gave it.
+// old set and the new one, and no path may be in the way of another. It is asked
+// before anything is written, and of a volume that is mounted goes by its own
+// size, which an earlier process gave it.
 func (m medium) fits(path string, files []atomicdir.File) error {
-	if err := atomicdir.CheckSize(files); err != nil || m.tmpfs == nil {
+	if err := atomicdir.Check(files); err != nil || m.tmpfs == nil {
 		return err
 	}
 	limit, mounted, err := mount.Size(path)

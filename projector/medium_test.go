@@ -91,7 +91,7 @@ func TestFits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = m.fits(filepath.Join(t.TempDir(), "none"), []atomicdir.File{{Data: make([]byte, tt.size-1)}, {Data: make([]byte, 1)}})
+		err = m.fits(filepath.Join(t.TempDir(), "none"), []atomicdir.File{{Path: "a", Data: make([]byte, tt.size-1)}, {Path: "b", Data: make([]byte, 1)}})
 		if (err == nil) != tt.want {
 			t.Errorf("%d bytes in a %s of %d: %v, want it to fit: %v", tt.size, tt.medium, tt.limit, err, tt.want)
 		}
@@ -113,10 +113,10 @@ func TestFitsWhatIsMounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.fits(path, []atomicdir.File{{Data: make([]byte, 4096)}}); err != nil {
+	if err := m.fits(path, []atomicdir.File{{Path: "a", Data: make([]byte, 4096)}}); err != nil {
 		t.Errorf("one page in two: %v", err)
 	}
-	if err := m.fits(path, []atomicdir.File{{Data: make([]byte, 4097)}}); err == nil {
+	if err := m.fits(path, []atomicdir.File{{Path: "a", Data: make([]byte, 4097)}}); err == nil {
 		t.Error("two pages fit a mounted volume of two, because new ones are larger")
 	}
 }

@@ -54,8 +54,13 @@ type Cluster interface {
 	// Release says that a volume uses nothing any more.
 	Release(user Key)
 	// ConfirmGone says whether the Pod is gone for certain. Anything short of
-	// certainty is an error, or false.
+	// certainty is an error, or false. A Pod that is not gone may be known to Pod
+	// from then on, for a while.
 	ConfirmGone(ctx context.Context, pod PodRef) (bool, error)
+	// NodeUID is that of this node's object; empty if it is not known.
+	NodeUID() string
+	// ServerTime is what time it is for the API server, if that is known.
+	ServerTime() (now time.Time, known bool)
 }
 
 // Config is what a Projector needs. Fields without a default are required.
@@ -78,6 +83,10 @@ type Config struct {
 	// KeepOwners leaves all files to the user and group of the process, for one
 	// that may not give them away.
 	KeepOwners bool
+	// MassRemovalHold is how long volumes stay whose Pods are gone, if there are
+	// suddenly many and no deletion was seen; DefaultMassRemovalHold is what
+	// projectord uses. Zero removes them at once.
+	MassRemovalHold time.Duration
 	// Selector chooses by their labels the Pods that get volumes; the default
 	// is all. A Pod that has volumes keeps them when it is no longer chosen.
 	Selector labels.Selector
@@ -87,12 +96,12 @@ type Config struct {
 // the API server, so there are more than cores; requests are limited elsewhere.
 const workers = 32
 
-// Retries of a volume that can't be served begin at the span in which the API
-// server's caches catch up with a new Pod, and end at one that is easy on it.
-const (
-	firstRetry = 2 * time.Millisecond
-	lastRetry  = 30 * time.Second
-)
+// DefaultMassRemovalHold is long enough for somebody to look.
+const DefaultMassRemovalHold = 10 * time.Minute
+
+// checkInterval is how often a volume is looked at without a reason: what others
+// have done to it is put right then.
+const checkInterval = 5 * time.Minute
 
 // Key names one volume on this node.
 type Key struct {
@@ -106,11 +115,15 @@ type Projector struct {
 	cfg    Config
 	medium medium
 
-	mu      sync.Mutex
-	volumes map[Key]*volume
-	stats   Stats
-	early   map[Key]bool                              // keys of events before Run
-	queue   workqueue.TypedRateLimitingInterface[Key] // nil before Run
+	backoff backoff
+	order   *order
+
+	mu        sync.Mutex
+	volumes   map[Key]*volume
+	stats     Stats
+	heldSince time.Time                             // see hold; zero if nothing is held
+	early     map[Key]bool                          // keys of events before Run
+	queue     workqueue.TypedDelayingInterface[Key] // nil before Run
 }
 
 // New checks the configuration. It starts nothing and touches no file.
@@ -118,6 +131,8 @@ func New(cfg Config) (*Projector, error) {
 	switch {
 	case !filepath.IsAbs(cfg.Root):
 		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
+	case cfg.MassRemovalHold < 0:
+		return nil, fmt.Errorf("mass removal hold %s: want 0 or more", cfg.MassRemovalHold)
 	case cfg.GenerationGrace < 0:
 		return nil, fmt.Errorf("generation grace %s: want 0 or more", cfg.GenerationGrace)
 	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:
@@ -130,12 +145,16 @@ func New(cfg Config) (*Projector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Projector{
+	p := &Projector{
 		cfg:     cfg,
 		medium:  m,
+		backoff: newBackoff(),
+		order:   newOrder(),
 		volumes: map[Key]*volume{},
 		early:   map[Key]bool{},
-	}, nil
+	}
+	cfg.Tokens.OnDue(p.EnqueueAll)
+	return p, nil
 }
 
 // Enqueue has the volumes of a Pod looked at as soon as Run works: those that
@@ -151,6 +170,16 @@ func (p *Projector) Enqueue(pod *corev1.Pod) {
 		if key.PodUID == pod.UID {
 			p.addLocked(key)
 		}
+	}
+}
+
+// EnqueueAll has all volumes looked at: something may have changed that concerns
+// each. It does not block.
+func (p *Projector) EnqueueAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.volumes {
+		p.addLocked(key)
 	}
 }
 
@@ -180,8 +209,11 @@ func (p *Projector) Run(ctx context.Context) error {
 		return err
 	}
 	p.mu.Lock()
-	p.queue = workqueue.NewTypedRateLimitingQueue(newBackoff())
+	p.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Key]{
+		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Key]{Queue: p.order}),
+	})
 	for _, key := range leftovers {
+		p.entryLocked(key)
 		p.early[key] = true
 	}
 	for key := range p.early {
@@ -221,14 +253,18 @@ func (p *Projector) work(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return true // what failed because of the end is no failure
 	}
-	p.note(key, err)
-	if err != nil {
-		p.queue.AddRateLimited(key)
+	if errors.Is(err, errNoVerdict) {
+		err = nil
 	} else {
-		p.queue.Forget(key)
+		p.note(key, err)
 	}
 	// Of two waits the queue takes the shorter. What is overdue and failed has
 	// only its backoff.
+	if err != nil {
+		p.queue.AddAfter(key, p.backoff.wait(key, err, p.order.get(key)))
+	} else {
+		p.backoff.forget(key)
+	}
 	if wait := time.Until(again); !again.IsZero() && (err == nil || wait > 0) {
 		p.queue.AddAfter(key, wait)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"time"
@@ -25,10 +26,11 @@ import (
 //  5. Look again: fetching took time, and the Pod may have gone meanwhile.
 //  6. Publish.
 //  7. Come back when its earliest token is due, or an old generation's grace
-//     ends.
+//     ends, and now and then for what others may have done.
 //
 // again is when to come back without an event; zero is never. With an error
-// the volume is tried again after a backoff too.
+// the volume is tried again after a backoff too. errNoVerdict is no failure: the
+// pass says nothing of whether the volume is well.
 func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, err error) {
 	verdict, pod, v := p.judge(key) // 1
 	switch verdict {
@@ -37,7 +39,8 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	case finished:
 		return time.Time{}, p.remove(key)
 	case leave:
-		return time.Time{}, nil
+		p.rest(key)
+		return time.Time{}, errNoVerdict
 	}
 
 	path, err := p.path(key)
@@ -54,7 +57,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, nil
 	}
 
-	in, due, stale := p.fetch(ctx, key, pod, v) // 3
+	in, life, stale := p.fetch(ctx, key, pod, v) // 3
 
 	files, failed := v.Build(in) // 4
 	if len(failed) > 0 {
@@ -71,18 +74,19 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 
 	if now, _, _ := p.judge(key); now != serve { // 5
-		return time.Now(), nil
+		return time.Now(), errNoVerdict
 	}
 
-	if tooLarge := p.medium.fits(path, files); tooLarge != nil {
+	if unfit := p.medium.fits(path, files); unfit != nil {
 		if generation == "" {
-			return time.Time{}, tooLarge
+			return time.Time{}, unfit
 		}
-		// Whatever has grown stays as it was; tokens must not lapse for it.
+		// Whatever has grown, or is in the way of something, stays as it was;
+		// tokens must not lapse for it.
 		if files, err = p.keepUnclaimed(onlyTokens(files, v), path, dir); err != nil {
-			return time.Time{}, errors.Join(tooLarge, err)
+			return time.Time{}, errors.Join(unfit, err)
 		}
-		stale = errors.Join(stale, tooLarge)
+		stale = errors.Join(stale, unfit)
 	}
 
 	if err := p.medium.prepare(path); err != nil { // 6
@@ -90,13 +94,17 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 	result, err := dir.Publish(files)
 	if err == nil || result.Changed {
-		p.noteResult(key, result, due)
+		p.noteResult(key, result, life)
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("publishing: %w", err)
 	}
-	return earliest(due, result.SweepAt), errors.Join(sourcesError(failed), stale) // 7
+	check := time.Now().Add(checkInterval/2 + rand.N(checkInterval/2)) // 7
+	return earliest(earliest(life.due, result.SweepAt), check), errors.Join(sourcesError(failed), stale)
 }
+
+// errNoVerdict marks the end of a pass that found out nothing of how a volume is.
+var errNoVerdict = errors.New("the pass has no result")
 
 // earliest is the earlier of two moments that may be zero, for never.
 func earliest(a, b time.Time) time.Time {
@@ -137,10 +145,18 @@ func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume) {
 	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed:
 		return finished, pod, v
 	// Not ours, or no token for it would be accepted any more.
-	case !declared, pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > tokensDieAfter:
+	case !declared, pod.DeletionTimestamp != nil && p.serverTime().Sub(pod.DeletionTimestamp.Time) > tokensDieAfter:
 		return leave, pod, v
 	}
 	return serve, pod, v
+}
+
+// serverTime is the API server's, as far as it is known.
+func (p *Projector) serverTime() time.Time {
+	if now, known := p.cfg.Cluster.ServerTime(); known {
+		return now
+	}
+	return time.Now()
 }
 
 // selected says whether a Pod may get volumes. One that has them keeps them

@@ -8,7 +8,7 @@ import (
 // ErrCatchingUp marks, in an error of a Cluster or a Minter, what is to be
 // expected for a moment after a Pod was made: the API server's caches have not
 // seen it yet. It is retried like any error, and reported only if it lasts.
-var ErrCatchingUp = errors.New("the API server's caches have not caught up with the Pod")
+var ErrCatchingUp = errors.New("the API server knows of no Pod on this node that needs this; of a new Pod it learns in a moment")
 
 // catchUpTime is how long ErrCatchingUp is not reported.
 const catchUpTime = 10 * time.Second
@@ -39,10 +39,16 @@ type VolumeStatus struct {
 	NextRotation time.Time
 	// Problem is why the volume is not Ready; empty if it is.
 	Problem string
+	// FailingSince is when the problem began; zero without one.
+	FailingSince time.Time
+	// Held says that the Pod is gone and the volume stays for a while, because
+	// so many went at once; see Config.MassRemovalHold.
+	Held bool
 }
 
 // Stats are counts since the process began.
 type Stats struct {
+	Adopted   uint64 // volumes of an earlier process that were taken over
 	Published uint64 // generations written
 	Removed   uint64 // volumes removed
 	Failed    uint64 // passes that ended with an error
@@ -56,7 +62,7 @@ func (p *Projector) Volumes() []VolumeStatus {
 	for key, v := range p.volumes {
 		out = append(out, VolumeStatus{
 			Key: key, Namespace: v.namespace, Pod: v.pod, Path: v.path, Phase: v.phase(),
-			Generation: v.generation, NextRotation: v.due, Problem: v.problem,
+			Generation: v.generation, NextRotation: v.due, Problem: v.problem, FailingSince: v.failingSince, Held: v.held,
 		})
 	}
 	return out

@@ -12,21 +12,34 @@ import (
 // be called by many goroutines.
 type Minter interface {
 	// Mint returns the token and the response's status.expirationTimestamp.
-	Mint(ctx context.Context, r Request) (Token, time.Time, error)
+	//
+	// serviceAccountUID is that of the ServiceAccount as it was last known, or
+	// empty. If another now has its name, the error is
+	// ErrServiceAccountReplaced.
+	Mint(ctx context.Context, r Request, serviceAccountUID string) (Token, time.Time, error)
 }
+
+// ErrServiceAccountReplaced says that the ServiceAccount is another than the
+// one that was known: it was deleted and created again.
+var ErrServiceAccountReplaced = errors.New("the ServiceAccount was deleted and created again")
 
 // Manager hands out current tokens. A due one is minted once, however many ask
 // for it at the same time; while it can't be replaced, the old one is handed
 // out for as long as it is valid.
 //
-// A Manager starts no goroutine and may be used by many. The zero value is not
-// usable; see NewManager.
+// A Manager may be used by many goroutines. It starts none, but for the timers
+// of its Pace. The zero value is not usable; see NewManager.
 type Manager struct {
-	minter Minter
-	policy Policy
+	minter  Minter
+	policy  Policy
+	pace    *Pace
+	server  func() (now time.Time, known bool)
+	observe func(Rotation)
 
-	mu      sync.Mutex
-	entries map[Request]*entry
+	mu       sync.Mutex
+	entries  map[Request]*entry
+	accounts map[account]string // the UID of each as it was last known
+	onDue    func()
 }
 
 // entry is what is held for one request. Its fields are guarded by Manager.mu,
@@ -36,18 +49,57 @@ type entry struct {
 	grant    Grant
 	attempts uint64 // mints that ended, well or not
 	err      error  // of the last attempt
+	// moved is when the grant is due, if that is not as the policy says.
+	moved time.Time
+	// minted says that this process got the grant from the API server itself.
+	minted bool
 }
+
+// Rotation is one attempt to replace a token, or to get the first one.
+type Rotation struct {
+	Request Request
+	First   bool
+	// Late is how long after its due moment the token came; negative never.
+	Late time.Duration
+	Err  error
+}
+
+// Option changes what NewManager makes.
+type Option func(*Manager)
+
+// WithPace bounds the rate of requests; the default does not.
+func WithPace(p *Pace) Option { return func(m *Manager) { m.pace = p } }
+
+// WithServerClock tells what time it is for the API server, once that is known.
+// It must not block. It is used where a token's own times count: to find out
+// how old a token is if the node's clock was set, and whether it is from the
+// future. The default is never known.
+func WithServerClock(now func() (t time.Time, known bool)) Option {
+	return func(m *Manager) { m.server = now }
+}
+
+// WithObserver tells f of each mint that ended. It must not block.
+func WithObserver(f func(Rotation)) Option { return func(m *Manager) { m.observe = f } }
 
 // NewManager returns a manager that mints with minter and replaces tokens by
 // policy. It fails if the policy is not valid.
-func NewManager(minter Minter, policy Policy) (*Manager, error) {
+func NewManager(minter Minter, policy Policy, options ...Option) (*Manager, error) {
 	if minter == nil {
 		return nil, errors.New("rotation manager needs a minter")
 	}
 	if err := policy.Validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{minter: minter, policy: policy, entries: map[Request]*entry{}}, nil
+	m := &Manager{
+		minter: minter, policy: policy, entries: map[Request]*entry{}, accounts: map[account]string{},
+		server:  func() (time.Time, bool) { return time.Time{}, false },
+		observe: func(Rotation) {},
+		onDue:   func() {},
+	}
+	for _, o := range options {
+		o(m)
+	}
+	return m, nil
 }
 
 // Get returns a current token for r and when it is due.
@@ -57,53 +109,57 @@ func NewManager(minter Minter, policy Policy) (*Manager, error) {
 // Without a valid one the grant is zero. Get returns early, in the same way,
 // when ctx ends.
 func (m *Manager) Get(ctx context.Context, r Request) (grant Grant, due time.Time, err error) {
-	grant, err = m.get(ctx, r)
+	grant, due, err = m.get(ctx, r)
 	if !grant.Valid(time.Now()) {
 		return Grant{}, time.Time{}, err
 	}
-	return grant, m.policy.Due(r, grant), err
+	return grant, due, err
 }
 
 // get does the work of Get; its grant may have expired.
-func (m *Manager) get(ctx context.Context, r Request) (Grant, error) {
-	e, grant, seen := m.look(r)
-	if m.current(r, grant) {
-		return grant, nil
+func (m *Manager) get(ctx context.Context, r Request) (Grant, time.Time, error) {
+	e := m.entry(r)
+	before := m.look(r, e)
+	if before.current {
+		return before.grant, before.due, nil
 	}
 	select {
 	case e.turn <- struct{}{}:
 		defer func() { <-e.turn }()
 	case <-ctx.Done():
-		return grant, fmt.Errorf("waiting for a token that is being minted: %w", ctx.Err())
+		return before.grant, before.due, fmt.Errorf("waiting for a token that is being minted: %w", ctx.Err())
 	}
 
-	m.mu.Lock()
-	grant, attempts, err := e.grant, e.attempts, e.err
-	m.mu.Unlock()
-	if m.current(r, grant) {
-		return grant, nil
+	now := m.look(r, e)
+	if now.current {
+		return now.grant, now.due, nil
 	}
-	if attempts != seen {
-		return grant, err // who was before us tried for all of us
+	if now.attempts != before.attempts {
+		return now.grant, now.due, now.err // who was before us tried for all of us
 	}
 
-	fresh, err := m.mint(ctx, r)
+	fresh, err := m.mint(ctx, r, now.grant)
+	if err != nil && ctx.Err() != nil {
+		return now.grant, now.due, err // a caller that gave up says nothing about the server
+	}
+	done := Rotation{Request: r, First: now.grant.Token.IsZero(), Err: err}
+	if !done.First {
+		done.Late = max(0, time.Since(now.due))
+	}
+	m.observe(done)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err != nil {
-		if ctx.Err() == nil { // a caller that gave up says nothing about the server
-			e.attempts, e.err = e.attempts+1, err
-		}
-		return e.grant, err
+	e.attempts, e.err = e.attempts+1, err
+	if err == nil {
+		// If the Pod was forgotten meanwhile, e is no longer in the map, and the
+		// answer is gone with it.
+		e.grant, e.moved, e.minted = fresh, time.Time{}, true
 	}
-	// If the Pod was forgotten meanwhile, e is no longer in the map, and the
-	// answer is gone with it.
-	e.grant, e.attempts, e.err = fresh, e.attempts+1, nil
-	return fresh, nil
+	return e.grant, m.dueLocked(r, e), err
 }
 
-// look finds or makes the entry of r.
-func (m *Manager) look(r Request) (e *entry, held Grant, attempts uint64) {
+// entry finds or makes the entry of r.
+func (m *Manager) entry(r Request) *entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.entries[r]
@@ -111,59 +167,60 @@ func (m *Manager) look(r Request) (e *entry, held Grant, attempts uint64) {
 		e = &entry{turn: make(chan struct{}, 1)}
 		m.entries[r] = e
 	}
-	return e, e.grant, e.attempts
+	return e
 }
 
-// current says whether g needs no replacement yet.
-func (m *Manager) current(r Request, g Grant) bool {
+// view is an entry at one moment.
+type view struct {
+	grant    Grant
+	due      time.Time
+	current  bool // it needs no replacement yet
+	attempts uint64
+	err      error
+}
+
+func (m *Manager) look(r Request, e *entry) view {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	now := time.Now()
-	return g.Valid(now) && now.Before(m.policy.Due(r, g))
+	v := view{grant: e.grant, due: m.dueLocked(r, e), attempts: e.attempts, err: e.err}
+	v.current = e.grant.Valid(now) && now.Before(v.due) && !m.fromFutureLocked(e)
+	return v
+}
+
+// dueLocked is when the entry's token is due; zero if there is none.
+func (m *Manager) dueLocked(r Request, e *entry) time.Time {
+	switch {
+	case e.grant.Token.IsZero():
+		return time.Time{}
+	case !e.moved.IsZero():
+		return e.moved
+	}
+	return m.policy.Due(r, e.grant)
 }
 
 // mint makes one request and takes only an answer that is one to r.
-func (m *Manager) mint(ctx context.Context, r Request) (Grant, error) {
-	token, expiration, err := m.minter.Mint(ctx, r)
+func (m *Manager) mint(ctx context.Context, r Request, held Grant) (Grant, error) {
+	if err := m.pace.wait(ctx, held); err != nil {
+		return Grant{}, err
+	}
+	token, expiration, err := m.minter.Mint(ctx, r, m.accountUID(r))
+	if errors.Is(err, ErrServiceAccountReplaced) {
+		m.forgetAccount(r)
+		token, expiration, err = m.minter.Mint(ctx, r, "")
+	}
 	if err != nil {
 		return Grant{}, err
 	}
 	grant, err := NewGrant(token, expiration, time.Now())
+	if err == nil {
+		err = grant.Check(r)
+	}
 	if err != nil {
 		return Grant{}, fmt.Errorf("reading the API server's answer: %w", err)
 	}
-	if err := grant.Check(r); err != nil {
-		return Grant{}, fmt.Errorf("reading the API server's answer: %w", err)
-	}
+	m.learnAccount(r, grant.Claims.ServiceAccount.UID)
 	return grant, nil
-}
-
-// Adopt takes over a token that an earlier process left, unless one is held
-// already. It returns an error, and takes nothing, if the token is no answer to
-// r, has expired or is from the future.
-//
-// The file lies where a workload might have written it, so its deadline is
-// never taken to be later than the lifetime that r asks for.
-func (m *Manager) Adopt(r Request, g Grant) error {
-	if err := g.Check(r); err != nil {
-		return err
-	}
-	now := time.Now()
-	if g.Received.After(now) {
-		return fmt.Errorf("its file is from the future, %s: the clock was set back, so the token's age is not known",
-			g.Received.Format(time.RFC3339))
-	}
-	if r.Lifetime > 0 {
-		g.Lifetime = min(g.Lifetime, r.Lifetime)
-	}
-	if !g.Valid(now) {
-		return fmt.Errorf("the token expired at %s", g.Deadline().Format(time.RFC3339))
-	}
-	e, _, _ := m.look(r)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if e.grant.Token.IsZero() {
-		e.grant = g
-	}
-	return nil
 }
 
 // ForgetPod drops every token that is bound to the Pod with this UID. A mint
@@ -176,20 +233,27 @@ func (m *Manager) ForgetPod(uid string) {
 			delete(m.entries, r)
 		}
 	}
+	m.dropAccountsLocked()
 }
 
-// EarliestDeadline is the smallest deadline of all tokens held; ok is false if
-// none is.
-func (m *Manager) EarliestDeadline() (deadline time.Time, ok bool) {
+// Held says how many tokens there are, how many of them have expired, and the
+// smallest deadline, which is zero without tokens.
+func (m *Manager) Held() (tokens, expired int, earliest time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
 	for _, e := range m.entries {
 		if e.grant.Token.IsZero() {
 			continue
 		}
-		if d := e.grant.Deadline(); !ok || d.Before(deadline) {
-			deadline, ok = d, true
+		tokens++
+		deadline := e.grant.Deadline()
+		if !deadline.After(now) {
+			expired++
+		}
+		if earliest.IsZero() || deadline.Before(earliest) {
+			earliest = deadline
 		}
 	}
-	return deadline, ok
+	return tokens, expired, earliest
 }

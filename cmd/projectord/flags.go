@@ -31,6 +31,8 @@ type options struct {
 	httpAddr   string
 	policy     rotation.Policy
 	grace      time.Duration
+	hold       time.Duration
+	accounts   time.Duration
 	qps        float32
 	burst      int
 	logFormat  string
@@ -62,8 +64,10 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, from 0.1 to less than 1")
 	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
 	fs.DurationVar(&o.grace, "generation-grace", atomicdir.DefaultGrace, "how long an old set of files stays for readers in the middle of it; 0 removes it at once, as the kubelet does")
+	fs.DurationVar(&o.hold, "mass-removal-hold", projector.DefaultMassRemovalHold, "how long volumes stay when the Pods of many are suddenly missing without having been deleted, as with a restored API server; 0 removes them at once")
+	fs.DurationVar(&o.accounts, "service-account-check-interval", 10*time.Minute, "how often each ServiceAccount is looked up, to replace the tokens of one that was deleted and created again; 0 never")
 	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
-	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average")
+	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average: for first tokens, for rotations and for everything else each")
 	fs.IntVar(&o.burst, "kube-api-burst", 500, "requests to the API server that may be made at once: by default the two of each of 250 Pods at a node's boot")
 	fs.StringVar(&o.logFormat, "log-format", logText, "text or json, one line an event, on standard error")
 	fs.IntVar(&o.verbosity, "v", 0, "0 logs each change, 1 and more each repeated attempt too")
@@ -149,6 +153,11 @@ func (o *options) check(env func(string) (string, bool)) error {
 	o.policy.Spread = rotation.Spread(o.spreadText)
 	if err := o.policy.Validate(); err != nil {
 		return err
+	}
+	for name, d := range map[string]time.Duration{"mass-removal-hold": o.hold, "service-account-check-interval": o.accounts} {
+		if d < 0 {
+			return fmt.Errorf("invalid --%s %v: want 0 or more", name, d)
+		}
 	}
 	if o.grace < 0 {
 		return fmt.Errorf("invalid --generation-grace %v: want 0 or more", o.grace)

@@ -44,6 +44,7 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 
 	conditions := health.NewSet(logger)
 	api := conditions.Add("api-server", "not connected yet")
+	credential := conditions.Add("credential", "")
 	registry := metrics.NewRegistry(version())
 	server, err := httpserver.Listen(o.httpAddr, conditions.Problems, registry)
 	if err != nil {
@@ -53,38 +54,53 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
-	group.Go(func() error { return project(ctx, o, logger, api.Report, registry) })
+	reports := reports{api: api.Report, credential: credential.Report}
+	group.Go(func() error { return project(ctx, o, logger, reports, registry) })
 	return group.Wait()
 }
 
+// reports are told what is wrong, or nil.
+type reports struct{ api, credential func(error) }
+
 // project connects to the cluster, then keeps the node's volumes until ctx
 // ends.
-func project(ctx context.Context, o *options, logger *slog.Logger, report func(error), registry *prometheus.Registry) error {
+func project(ctx context.Context, o *options, logger *slog.Logger, report reports, registry *prometheus.Registry) error {
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: o.kubeconfig, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
-		UserAgent: names.Daemon + "/" + version(), Report: report,
+		UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	tokens, err := rotation.NewManager(metrics.NewMinter(registry, client), o.policy)
+	pace, err := rotation.NewPace(float64(o.qps), o.burst)
+	if err != nil {
+		return err
+	}
+	tokens, err := rotation.NewManager(metrics.NewMinter(registry, client), o.policy, rotation.WithPace(pace),
+		rotation.WithServerClock(client.ServerTime), rotation.WithObserver(metrics.NewRotations(registry)))
 	if err != nil {
 		return err
 	}
 	volumes, err := projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
 		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Selector: o.selector,
-		KeepOwners: keepOwners(logger),
+		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,
 	})
 	if err != nil {
 		return err
 	}
 	metrics.RegisterVolumes(registry, volumes, tokens)
+	metrics.RegisterClock(registry, client.ServerTime)
 
 	group, ctx := errgroup.WithContext(ctx)
 	synced := make(chan struct{})
 	group.Go(func() error {
-		client.Run(ctx, kube.Handlers{Pod: volumes.Enqueue, Volume: volumes.EnqueueVolume, Synced: func() { close(synced) }})
+		client.Run(ctx, kube.Handlers{
+			Pod: volumes.Enqueue, PodDeleted: volumes.Deleted, Volume: volumes.EnqueueVolume,
+			Synced: func() { close(synced) },
+			// In another goroutine: it was in the middle of a request.
+			ServerClock: func() { go volumes.EnqueueAll() },
+		})
 		return nil
 	})
 	group.Go(func() error {
@@ -95,6 +111,12 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report func(e
 			return nil
 		}
 	})
+	group.Go(func() error { return watchClock(ctx, logger, client, tokens) })
+	group.Go(func() error { rotateOnSignal(ctx, logger, tokens); return nil })
+	if o.accounts > 0 {
+		lookup := metrics.CountLookups(registry, client.ServiceAccountUID)
+		group.Go(func() error { tokens.CheckAccounts(ctx, o.accounts, lookup); return nil })
+	}
 	return group.Wait()
 }
 

@@ -3,7 +3,6 @@
 package metrics
 
 import (
-	"context"
 	"runtime"
 	"time"
 
@@ -28,49 +27,12 @@ func NewRegistry(version string) *prometheus.Registry {
 	return r
 }
 
-// Minter counts and times the token requests of another Minter.
-type Minter struct {
-	next     rotation.Minter
-	duration *prometheus.HistogramVec
-}
-
-// NewMinter wraps next and registers its metrics.
-func NewMinter(r prometheus.Registerer, next rotation.Minter) *Minter {
-	m := &Minter{next: next, duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: names.MetricsNamespace, Name: "token_request_duration_seconds",
-		Help:    "Time that TokenRequests took, waiting for the client's own rate limit included, by result.",
-		Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-	}, []string{"result"})}
-	for _, result := range []string{resultSuccess, resultError} {
-		m.duration.WithLabelValues(result)
-	}
-	r.MustRegister(m.duration)
-	return m
-}
-
-const (
-	resultSuccess = "success"
-	resultError   = "error"
-)
-
-// Mint implements rotation.Minter.
-func (m *Minter) Mint(ctx context.Context, r rotation.Request) (rotation.Token, time.Time, error) {
-	start := time.Now()
-	token, expires, err := m.next.Mint(ctx, r)
-	result := resultSuccess
-	if err != nil {
-		result = resultError
-	}
-	m.duration.WithLabelValues(result).Observe(time.Since(start).Seconds())
-	return token, expires, err
-}
-
 // volumes reads the projector's state at each scrape.
 type volumes struct {
 	projector *projector.Projector
 	tokens    *rotation.Manager
 
-	byPhase, published, removed, failed, deadline *prometheus.Desc
+	byPhase, held, failingSince, adopted, published, removed, failed, tokensHeld, expired, deadline *prometheus.Desc
 }
 
 // RegisterVolumes registers the metrics of volumes and tokens.
@@ -80,11 +42,16 @@ func RegisterVolumes(r prometheus.Registerer, p *projector.Projector, m *rotatio
 	}
 	r.MustRegister(&volumes{
 		projector: p, tokens: m,
-		byPhase:   desc("volumes", "Volumes by phase.", "phase"),
-		published: desc("publications_total", "Generations of volumes that were written."),
-		removed:   desc("volumes_removed_total", "Volumes that were removed because they were no longer wanted."),
-		failed:    desc("failed_passes_total", "Passes over a volume that ended with an error and are tried again."),
-		deadline:  desc("earliest_token_deadline_timestamp_seconds", "When the first of all held tokens lapses unless it is rotated, as seconds since 1970 on the node's clock; absent without tokens."),
+		byPhase:      desc("volumes", "Volumes by phase.", "phase"),
+		held:         desc("held_volumes", "Volumes whose Pods are gone and that stay for a while, because so many went at once."),
+		failingSince: desc("oldest_failure_timestamp_seconds", "When the oldest problem that a volume has now began, as seconds since 1970; absent without one."),
+		adopted:      desc("adoptions_total", "Volumes of an earlier process that were taken over."),
+		tokensHeld:   desc("tokens", "Tokens that are kept current."),
+		expired:      desc("expired_tokens", "Tokens whose deadline has passed and that could not be replaced."),
+		published:    desc("publications_total", "Generations of volumes that were written."),
+		removed:      desc("volumes_removed_total", "Volumes that were removed because they were no longer wanted."),
+		failed:       desc("failed_passes_total", "Passes over a volume that ended with an error and are tried again."),
+		deadline:     desc("earliest_token_deadline_timestamp_seconds", "When the first of all held tokens lapses unless it is rotated, as seconds since 1970 on the node's clock; absent without tokens."),
 	})
 }
 
@@ -94,17 +61,42 @@ func (v *volumes) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCo
 // Collect implements prometheus.Collector.
 func (v *volumes) Collect(ch chan<- prometheus.Metric) {
 	counts := map[projector.Phase]int{projector.PhasePending: 0, projector.PhaseReady: 0, projector.PhaseDegraded: 0}
+	held := 0
+	var oldest time.Time
 	for _, status := range v.projector.Volumes() {
 		counts[status.Phase]++
+		if status.Held {
+			held++
+		}
+		if since := status.FailingSince; !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
+			oldest = since
+		}
 	}
 	for phase, n := range counts {
 		ch <- prometheus.MustNewConstMetric(v.byPhase, prometheus.GaugeValue, float64(n), string(phase))
 	}
+	gauge := func(d *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	}
+	counter := func(d *prometheus.Desc, value uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value))
+	}
+	gauge(v.held, float64(held))
+	if !oldest.IsZero() {
+		gauge(v.failingSince, seconds(oldest))
+	}
 	stats := v.projector.Stats()
-	ch <- prometheus.MustNewConstMetric(v.published, prometheus.CounterValue, float64(stats.Published))
-	ch <- prometheus.MustNewConstMetric(v.removed, prometheus.CounterValue, float64(stats.Removed))
-	ch <- prometheus.MustNewConstMetric(v.failed, prometheus.CounterValue, float64(stats.Failed))
-	if deadline, ok := v.tokens.EarliestDeadline(); ok {
-		ch <- prometheus.MustNewConstMetric(v.deadline, prometheus.GaugeValue, float64(deadline.Unix()))
+	counter(v.adopted, stats.Adopted)
+	counter(v.published, stats.Published)
+	counter(v.removed, stats.Removed)
+	counter(v.failed, stats.Failed)
+	tokens, expired, deadline := v.tokens.Held()
+	gauge(v.tokensHeld, float64(tokens))
+	gauge(v.expired, float64(expired))
+	if tokens > 0 {
+		gauge(v.deadline, seconds(deadline))
 	}
 }
+
+// seconds is a moment as Prometheus has it.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

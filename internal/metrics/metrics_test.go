@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +24,10 @@ func TestMetrics(t *testing.T) {
 	registry := NewRegistry("v1.2.3")
 	fake := &rotationtest.Minter{}
 	minter := NewMinter(registry, fake)
-	tokens, err := rotation.NewManager(minter, rotation.DefaultPolicy())
+	observe := NewRotations(registry)
+	RegisterClock(registry, func() (time.Time, bool) { return time.Now().Add(time.Hour), true })
+	lookup := CountLookups(registry, func(context.Context, string, string) (string, error) { return "uid", nil })
+	tokens, err := rotation.NewManager(minter, rotation.DefaultPolicy(), rotation.WithObserver(observe))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +46,11 @@ func TestMetrics(t *testing.T) {
 	r.Audience = "other"
 	if _, _, err := tokens.Get(t.Context(), r); err == nil {
 		t.Fatal("a failing minter gave a token")
+	}
+
+	observe(rotation.Rotation{Late: time.Second})
+	if _, err := lookup(t.Context(), "ns", "sa"); err != nil {
+		t.Fatal(err)
 	}
 
 	want := `
@@ -70,10 +80,19 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"projectord_token_request_duration_seconds/success":    1,
 		"projectord_token_request_duration_seconds/error":      1,
-		"projectord_earliest_token_deadline_timestamp_seconds": float64(grant.Deadline().Unix()),
-		"projectord_publications_total":                        0,
+		"projectord_earliest_token_deadline_timestamp_seconds": float64(grant.Deadline().UnixMilli()) / 1000,
+		"projectord_tokens":                                1,
+		"projectord_expired_tokens":                        0,
+		"projectord_held_volumes":                          0,
+		"projectord_adoptions_total":                       0,
+		"projectord_rotations_total/success":               1,
+		"projectord_rotations_total/error":                 0, // it was no rotation
+		"projectord_rotation_lateness_seconds":             1,
+		"projectord_service_account_lookups_total/success": 1,
+		"projectord_clock_offset_seconds":                  3600,
+		"projectord_publications_total":                    0,
 	} {
-		if got, ok := values[name]; !ok || got != want {
+		if got, ok := values[name]; !ok || math.Abs(got-want) > 0.01 {
 			t.Errorf("%s is %v, there %v; want %v", name, got, ok, want)
 		}
 	}

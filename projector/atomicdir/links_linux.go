@@ -71,11 +71,8 @@ func userLink(name string) string { return dataLink + "/" + name }
 // the first.
 func (d *Dir) link(root int, top []string) (first error) {
 	for _, name := range top {
-		if d.isMountPoint(name) {
-			continue
-		}
 		right, err := isUserLink(root, name)
-		if err == nil && !right {
+		if err == nil && !right && !d.isMountPoint(name) {
 			err = replaceLink(root, name, userLink(name))
 		}
 		if err != nil && first == nil {
@@ -94,7 +91,7 @@ const maxForeign = 16
 func (d *Dir) removeObsolete(root int, entries []entry, top []string) (foreign []string, first error) {
 	for _, e := range entries {
 		name := e.name
-		if name == dataLink || IsGeneration(name) || d.isMountPoint(name) {
+		if name == dataLink || IsGeneration(name) {
 			continue
 		}
 		if _, wanted := slices.BinarySearch(top, name); wanted {
@@ -107,6 +104,7 @@ func (d *Dir) removeObsolete(root int, entries []entry, top []string) (foreign [
 		}
 		switch {
 		case err != nil:
+		case !ours && d.isMountPoint(name):
 		case !ours && len(foreign) < maxForeign:
 			foreign = append(foreign, name)
 		case name == dataLinkTmp:

@@ -8,15 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeMountPoints makes the directories that others mount on. As with the
-// kubelet, one wins over a file of the same name: to replace it would take the
-// mount away from a container that runs. It goes on after an error and returns
-// the first.
+// makeMountPoints makes the directories that others mount on. One that is there
+// wins over a file of the same name, as with the kubelet: to replace it would
+// take the mount away from a container that runs. So does a file that is
+// published win over a mount that comes later, with an ephemeral container:
+// somebody reads it. It goes on after an error and returns the first.
 func (d *Dir) makeMountPoints(root int) (first error) {
 	for _, p := range d.mountPoints {
 		clean, err := cleanPath(p)
 		if err == nil {
-			err = d.freeMountPoint(root, topLevel(clean))
+			err = notPublished(root, topLevel(clean))
 		}
 		if err == nil {
 			err = d.makeMountPoint(root, clean)
@@ -28,13 +29,14 @@ func (d *Dir) makeMountPoints(root int) (first error) {
 	return first
 }
 
-// freeMountPoint removes the link of a file that was there first.
-func (d *Dir) freeMountPoint(root int, name string) error {
+// notPublished says that a file lies where a mount point, or a directory above
+// it, should be.
+func notPublished(root int, name string) error {
 	link, err := isUserLink(root, name)
-	if err != nil || !link {
-		return err
+	if err == nil && link {
+		err = fmt.Errorf("%q is published in its place; mount somewhere else", name)
 	}
-	return removeLink(root, name)
+	return err
 }
 
 func (d *Dir) makeMountPoint(root int, p string) error {

@@ -38,22 +38,45 @@ func TestMountPoints(t *testing.T) {
 	}
 }
 
-// TestMountPointsWinOverFiles: a directory that somebody may have mounted on is
-// not replaced by a file's link, and replaces one.
-func TestMountPointsWinOverFiles(t *testing.T) {
-	dir := t.TempDir()
-	publish(t, dir, payload("one"))
-	publish(t, dir, payload("one"), WithMountPoints("token", "dir/below"))
-	for _, name := range []string{"token", "dir", "dir/below"} {
-		if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.IsDir() {
-			t.Errorf("%s is %v, %v, want a directory", name, info, err)
+// TestMountPointsAndFiles: a directory that somebody may have mounted on is not
+// replaced by a file's link, and a link that somebody may read not by a
+// directory.
+func TestMountPointsAndFiles(t *testing.T) {
+	points := WithMountPoints("token", "dir/below")
+	t.Run("mounts first", func(t *testing.T) {
+		dir := t.TempDir()
+		publish(t, dir, payload("one"), points)
+		for _, name := range []string{"token", "dir", "dir/below"} {
+			if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.IsDir() {
+				t.Errorf("%s is %v, %v, want a directory", name, info, err)
+			}
 		}
-	}
-	before := inodes(t, filepath.Join(dir, "token"))
-	publish(t, dir, payload("two"), WithMountPoints("token", "dir/below"))
-	if after := inodes(t, filepath.Join(dir, "token")); !slices.Equal(before, after) {
-		t.Error("the mount point was replaced")
-	}
-	publish(t, dir, payload("two"))
-	assertTree(t, dir, published("two"))
+		before := inodes(t, filepath.Join(dir, "token"))
+		publish(t, dir, payload("two"), points)
+		if after := inodes(t, filepath.Join(dir, "token")); !slices.Equal(before, after) {
+			t.Error("the mount point was replaced")
+		}
+		publish(t, dir, payload("two"))
+		assertTree(t, dir, published("two"))
+	})
+	t.Run("files first", func(t *testing.T) {
+		dir := t.TempDir()
+		publish(t, dir, payload("one"))
+		for _, token := range []string{"one", "two"} {
+			_, err := New(dir, WithGrace(0), points).Publish(payload(token))
+			if err == nil || !strings.Contains(err.Error(), "mount somewhere else") {
+				t.Errorf("Publish() = %v, want it to say that a file is there", err)
+			}
+			assertTree(t, dir, published(token))
+		}
+		// Without the files there is room, from the next publish on.
+		other := []File{{Path: "other", Mode: 0600}}
+		_, _ = New(dir, WithGrace(0), points).Publish(other)
+		publish(t, dir, other, points)
+		for _, name := range []string{"token", "dir/below"} {
+			if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.IsDir() {
+				t.Errorf("%s is %v, %v, want a directory", name, info, err)
+			}
+		}
+	})
 }

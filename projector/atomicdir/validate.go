@@ -28,9 +28,14 @@ const (
 	maxSetSize = 16 << 20
 )
 
-// CheckSize says why files are too many or too large for any volume. Publish
-// checks it too.
-func CheckSize(files []File) error {
+// Check says why files can't be published in any volume: their paths, or how
+// many or how large they are. Publish checks the same.
+func Check(files []File) error {
+	_, err := prepare(files)
+	return err
+}
+
+func checkSize(files []File) error {
 	size := 0
 	for _, f := range files {
 		size += len(f.Data)
@@ -44,7 +49,7 @@ func CheckSize(files []File) error {
 // prepare returns the files sorted by their cleaned paths, or an error that
 // names the first path that can't be published.
 func prepare(files []File) ([]File, error) {
-	if err := CheckSize(files); err != nil {
+	if err := checkSize(files); err != nil {
 		return nil, err
 	}
 	out := slices.Clone(files)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -42,15 +43,17 @@ func (s downwardSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) 
 		if err != nil {
 			return nil, fmt.Errorf("item %q: %w", item.Path, err)
 		}
-		files = append(files, d.file(item.Path, []byte(text), item.Mode))
+		// Cleaned, as by the kubelet (pkg/volume/downwardapi), so that of two
+		// spellings the later wins. Of other sources it does not clean them.
+		files = append(files, d.file(path.Clean(item.Path), []byte(text), item.Mode))
 	}
 	return files, nil
 }
 
 // podField is the text of a field that the API allows in files
 // (pkg/fieldpath/fieldpath.go).
-func podField(pod *corev1.Pod, path string) (string, error) {
-	switch path {
+func podField(pod *corev1.Pod, field string) (string, error) {
+	switch field {
 	case "metadata.name":
 		return pod.Name, nil
 	case "metadata.namespace":
@@ -62,18 +65,18 @@ func podField(pod *corev1.Pod, path string) (string, error) {
 	case "metadata.annotations":
 		return formatMap(pod.Annotations), nil
 	}
-	if key, ok := subscript(path, "metadata.labels"); ok {
+	if key, ok := subscript(field, "metadata.labels"); ok {
 		return pod.Labels[key], nil
 	}
-	if key, ok := subscript(path, "metadata.annotations"); ok {
+	if key, ok := subscript(field, "metadata.annotations"); ok {
 		return pod.Annotations[key], nil
 	}
-	return "", fmt.Errorf("field %q can't be projected into a file", path)
+	return "", fmt.Errorf("field %q can't be projected into a file", field)
 }
 
-// subscript returns k of path['k'].
-func subscript(path, field string) (string, bool) {
-	rest, ok := strings.CutPrefix(path, field+"['")
+// subscript returns k of map['k'].
+func subscript(field, of string) (string, bool) {
+	rest, ok := strings.CutPrefix(field, of+"['")
 	if !ok {
 		return "", false
 	}

@@ -36,6 +36,11 @@ type Behaviour struct {
 	Lifetime time.Duration
 	// PodUID is the Pod that the token is bound to, instead of the right one.
 	PodUID string
+	// AccountUID is that of all ServiceAccounts; another that is asked for is
+	// refused with rotation.ErrServiceAccountReplaced.
+	AccountUID string
+	// Skew is how far the server's clock is ahead of this one.
+	Skew time.Duration
 }
 
 // Behave changes how calls from now on are answered.
@@ -53,7 +58,7 @@ func (m *Minter) Calls() int {
 }
 
 // Mint implements rotation.Minter. The id of the n-th token is "n".
-func (m *Minter) Mint(ctx context.Context, r rotation.Request) (rotation.Token, time.Time, error) {
+func (m *Minter) Mint(ctx context.Context, r rotation.Request, accountUID string) (rotation.Token, time.Time, error) {
 	m.mu.Lock()
 	m.calls++
 	n, b := m.calls, m.b
@@ -68,6 +73,9 @@ func (m *Minter) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 	if b.Err != nil {
 		return rotation.Token{}, time.Time{}, b.Err
 	}
+	if accountUID != "" && accountUID != b.AccountUID {
+		return rotation.Token{}, time.Time{}, rotation.ErrServiceAccountReplaced
+	}
 	lifetime, pod := r.Lifetime, r.Pod
 	if b.Lifetime != 0 {
 		lifetime = b.Lifetime
@@ -75,12 +83,12 @@ func (m *Minter) Mint(ctx context.Context, r rotation.Request) (rotation.Token, 
 	if b.PodUID != "" {
 		pod.UID = b.PodUID
 	}
-	now := time.Now()
+	now := time.Now().Add(b.Skew)
 	claims, err := json.Marshal(map[string]any{
 		"jti": fmt.Sprint(n), "aud": []string{r.Audience}, "iat": now.Unix(), "exp": now.Add(lifetime).Unix(),
 		"kubernetes.io": map[string]any{
 			"namespace": r.Namespace, "pod": pod,
-			"serviceaccount": rotation.ObjectRef{Name: r.ServiceAccount},
+			"serviceaccount": rotation.ObjectRef{Name: r.ServiceAccount, UID: b.AccountUID},
 		},
 	})
 	if err != nil {

@@ -189,9 +189,10 @@ func (g *generator) source() (s corev1.VolumeProjection) {
 
 func (g *generator) downward() corev1.DownwardAPIVolumeFile {
 	item := corev1.DownwardAPIVolumeFile{Path: g.path(), Mode: g.mode()}
+	clean := path.Clean(item.Path) // of this source's paths, two spellings are one
 	if g.IntN(2) == 0 {
 		item.FieldRef = &corev1.ObjectFieldSelector{FieldPath: "metadata.namespace"}
-		g.Files[item.Path] = g.namespace
+		g.Files[clean] = g.namespace
 		return item
 	}
 	draw := []struct{ resource, divisor, want string }{
@@ -202,7 +203,7 @@ func (g *generator) downward() corev1.DownwardAPIVolumeFile {
 	if draw.divisor != "" {
 		item.ResourceFieldRef.Divisor = resource.MustParse(draw.divisor)
 	}
-	g.Files[item.Path] = draw.want
+	g.Files[clean] = draw.want
 	return item
 }
 

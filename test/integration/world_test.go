@@ -188,9 +188,14 @@ func (w *world) review(f referee.File, token string) error {
 // tokenID is a token's jti.
 func (w *world) tokenID(token string) string {
 	w.Helper()
+	return w.claims(token).ID
+}
+
+func (w *world) claims(token string) rotation.Claims {
+	w.Helper()
 	claims, err := rotation.ParseClaims(token)
 	w.must(err)
-	return claims.ID
+	return claims
 }
 
 // exists says whether there is anything at path.

@@ -1,0 +1,156 @@
+package kube
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// connection sends requests to the API server with the node's credential as it
+// is now: a kubeconfig, and each file that it names, may be replaced any number
+// of times. A connection that was made before is used until it is idle.
+type connection struct {
+	kubeconfig string
+	userAgent  string
+	clock      serverClock
+
+	loading sync.Mutex // one reload at a time
+	current atomic.Pointer[endpoint]
+}
+
+// endpoint is one reading of the kubeconfig.
+type endpoint struct {
+	base      *url.URL
+	transport http.RoundTripper
+	close     func()
+	digest    [sha256.Size]byte // of all files that were read
+	files     []string
+}
+
+// load reads the kubeconfig, and takes what it says if that is new.
+func (c *connection) load() error {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	now, err := c.read()
+	if err != nil {
+		return err
+	}
+	before := c.current.Load()
+	if before != nil && before.digest == now.digest {
+		return nil
+	}
+	c.current.Store(now)
+	if before != nil {
+		before.close()
+	}
+	return nil
+}
+
+// read makes an endpoint of the kubeconfig as it is now.
+func (c *connection) read() (*endpoint, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	cfg.UserAgent = c.userAgent
+	cfg.DisableCompression = true // each idle watch would keep a gzip reader
+	e := &endpoint{files: []string{c.kubeconfig}, close: func() {}}
+	for _, f := range []string{cfg.CAFile, cfg.CertFile, cfg.KeyFile, cfg.BearerTokenFile} {
+		if f != "" {
+			e.files = append(e.files, f)
+		}
+	}
+	if e.digest, err = digest(e.files); err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	if e.base, _, err = rest.DefaultServerUrlFor(cfg); err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	if e.transport, e.close, err = newTransport(cfg); err != nil {
+		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	return e, nil
+}
+
+// newTransport is rest.TransportFor without its cache, which keeps a transport
+// for each credential that there ever was.
+func newTransport(cfg *rest.Config) (_ http.RoundTripper, closeIdle func(), err error) {
+	if cfg.ExecProvider != nil { // it renews its credential by itself
+		transport, err := rest.TransportFor(cfg)
+		return transport, func() {}, err
+	}
+	tlsConfig, err := rest.TLSConfigFor(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy := http.ProxyFromEnvironment
+	if cfg.Proxy != nil {
+		proxy = cfg.Proxy
+	}
+	// The defaults find out within 45 s that the other side of a connection is
+	// gone, and close a connection that is idle.
+	base := utilnet.SetTransportDefaults(&http.Transport{
+		Proxy: proxy, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: callTimeout,
+		DialContext:        (&net.Dialer{Timeout: callTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DisableCompression: true,
+	})
+	transport, err := rest.HTTPWrappersForConfig(cfg, base)
+	return transport, base.CloseIdleConnections, err
+}
+
+// digest is that of the files' content. A file that is replaced while it is
+// read gives another one the next time.
+func digest(files []string) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	for _, f := range files {
+		content, err := os.ReadFile(f)
+		if err != nil {
+			return sum, err
+		}
+		_, _ = fmt.Fprintf(h, "%d ", len(content))
+		_, _ = h.Write(content)
+	}
+	return [sha256.Size]byte(h.Sum(nil)), nil
+}
+
+// RoundTrip implements http.RoundTripper. The request's host may be that of an
+// earlier kubeconfig.
+func (c *connection) RoundTrip(request *http.Request) (*http.Response, error) {
+	e := c.current.Load()
+	if request.URL.Host != e.base.Host || request.URL.Scheme != e.base.Scheme {
+		request = request.Clone(request.Context())
+		request.URL.Scheme, request.URL.Host = e.base.Scheme, e.base.Host
+	}
+	sent := time.Now()
+	response, err := e.transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	c.clock.note(sent, time.Now(), response.Header.Get("Date"))
+	if response.StatusCode == http.StatusUnauthorized {
+		// The next request may have better luck. What is wrong with the files,
+		// follow reports.
+		_ = c.load()
+	}
+	return response, nil
+}
+
+// base is the URL that requests are made for.
+func (c *connection) base() (*url.URL, error) {
+	e := c.current.Load()
+	if e == nil {
+		return nil, errors.New("the kubeconfig has not been read")
+	}
+	return e.base, nil
+}

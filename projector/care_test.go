@@ -1,0 +1,141 @@
+package projector
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestRotatesBesideAPathInTheWay: a ConfigMap that gains a key where another
+// file's directory is must not keep tokens from rotating.
+func TestRotatesBesideAPathInTheWay(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		pod := newPod("u")
+		sources := &pod.Spec.Volumes[0].Projected.Sources
+		*sources = append(*sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "ca"},
+			Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "conf/ca"}},
+		}})
+		h.apply(pod)
+		h.assertPhase("u", PhaseReady)
+		h.change(func(c *fakeCluster) {
+			c.configMaps["ns/ca"] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": "CA 2", "conf": "in the way"}}
+		})
+		h.p.Enqueue(pod)
+		h.sleep(3 * lifetime)
+		h.assertPhase("u", PhaseDegraded)
+		if id := h.token("u"); id < "4" {
+			t.Errorf("token %s after three lifetimes", id)
+		}
+		if got := string(h.set("u").Files[0].Data); got != "CA" {
+			t.Errorf("ca.crt is %q, want what was published before", got)
+		}
+	})
+}
+
+// TestLeftAloneIsNotRecovered: a volume that is no longer served does not count
+// as well again.
+func TestLeftAloneIsNotRecovered(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		pod := newPod("u")
+		h.apply(pod)
+		h.change(func(c *fakeCluster) { delete(c.configMaps, "ns/ca") })
+		h.p.Enqueue(pod)
+		h.sleep(time.Minute)
+		h.assertPhase("u", PhaseDegraded)
+		ends := pod.DeepCopy()
+		now := metav1.Now()
+		ends.DeletionTimestamp = &now
+		h.apply(ends)
+		h.sleep(3 * time.Minute)
+		h.assertPhase("u", PhaseDegraded)
+		h.change(func(c *fakeCluster) {
+			if slices.Contains(c.events, ReasonRecovered) {
+				t.Errorf("events %q", c.events)
+			}
+			if len(c.users) != 0 {
+				t.Errorf("%d volumes still use objects", len(c.users))
+			}
+		})
+		if tokens, _, _ := h.p.cfg.Tokens.Held(); tokens != 0 {
+			t.Errorf("%d tokens are held for it", tokens)
+		}
+	})
+}
+
+// TestEndByTheServersClock: deletionTimestamp is the API server's time.
+func TestEndByTheServersClock(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		test(t, func(t *testing.T, h *harness) {
+			h.change(func(c *fakeCluster) { c.ahead = ahead })
+			pod := newPod("u")
+			h.apply(pod)
+			ends := pod.DeepCopy()
+			ends.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(ahead).Add(time.Minute)}
+			h.apply(ends)
+			h.sleep(time.Second)
+			if h.status("u").NextRotation.IsZero() {
+				t.Errorf("server %v ahead: not served a minute before its deletionTimestamp", ahead)
+			}
+			h.sleep(checkInterval + time.Minute)
+			if !h.status("u").NextRotation.IsZero() {
+				t.Errorf("server %v ahead: still served minutes after its deletionTimestamp", ahead)
+			}
+		})
+	}
+}
+
+// TestRepairsWhatOthersDid at the next check.
+func TestRepairsWhatOthersDid(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("u"))
+		if err := os.RemoveAll(filepath.Join(h.dir("u"), "token")); err != nil {
+			t.Fatal(err)
+		}
+		generation, err := os.Readlink(filepath.Join(h.dir("u"), "..data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(h.dir("u"), generation, "name"), []byte("forged"), 0600); err != nil {
+			t.Fatal(err)
+		}
+		h.sleep(checkInterval)
+		h.assertToken("u", "1")
+		if got := string(h.set("u").Files[1].Data); got != "pod" {
+			t.Errorf("name is %q", got)
+		}
+		if h.minter.Calls() != 1 {
+			t.Errorf("%d mints", h.minter.Calls())
+		}
+	})
+}
+
+// TestRotatesAfterSleep: timers do not run while a machine sleeps.
+func TestRotatesAfterSleep(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("u"))
+		h.p.cfg.Tokens.ClockChanged(2 * lifetime)
+		h.sleep(time.Second)
+		h.assertToken("u", "2")
+	})
+}
+
+// TestRotateAll reaches each volume's files.
+func TestRotateAll(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		h.apply(newPod("u"))
+		h.apply(newPod("v"))
+		if n, within := h.p.cfg.Tokens.RotateAll(); n != 2 {
+			t.Errorf("RotateAll() = %d, %v", n, within)
+		}
+		h.sleep(time.Second)
+		if u, v := h.token("u"), h.token("v"); u < "3" || v < "3" || u == v {
+			t.Errorf("tokens %s and %s", u, v)
+		}
+	})
+}

@@ -1,0 +1,25 @@
+package projector
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestOrder(t *testing.T) {
+	o := newOrder()
+	now := time.Now()
+	for name, left := range map[string]time.Duration{"soon": time.Minute, "expired": -time.Minute, "later": time.Hour, "longer": -time.Hour} {
+		o.set(Key{Volume: name}, now.Add(left))
+	}
+	for _, name := range []string{"later", "first", "soon", "second", "expired", "longer"} {
+		o.Push(Key{Volume: name})
+	}
+	var got []string
+	for o.Len() > 0 {
+		got = append(got, o.Pop().Volume)
+	}
+	if want := []string{"expired", "longer", "first", "second", "soon", "later"}; !slices.Equal(got, want) {
+		t.Errorf("order %q, want %q", got, want)
+	}
+}

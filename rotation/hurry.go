@@ -1,0 +1,48 @@
+package rotation
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// OnDue has f called when tokens have become due in another way than by the
+// passing of time. It must not block, and may be set once, before the Manager
+// is used.
+func (m *Manager) OnDue(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.onDue = f
+}
+
+// forcedSpacing is how far apart forced rotations of one node are.
+const forcedSpacing = 100 * time.Millisecond
+
+// RotateAll makes all tokens due that are held now, one after another: for a
+// change of the key that the API server signs with. It says how many there are
+// and within which time they are due.
+func (m *Manager) RotateAll() (tokens int, within time.Duration) {
+	now := time.Now()
+	m.mu.Lock()
+	// In the order of their phases, which is the same for no two nodes.
+	order := slices.SortedFunc(maps.Keys(m.entries), func(a, b Request) int {
+		return cmp.Compare(hash(a.Pod.UID, a.Audience), hash(b.Pod.UID, b.Audience))
+	})
+	for _, r := range order {
+		e := m.entries[r]
+		if e.grant.Token.IsZero() {
+			continue
+		}
+		at := now.Add(within)
+		if at.Before(m.dueLocked(r, e)) {
+			e.moved = at
+		}
+		tokens++
+		within += forcedSpacing
+	}
+	onDue := m.onDue
+	m.mu.Unlock()
+	onDue()
+	return tokens, within
+}
