@@ -154,7 +154,7 @@ func slim(obj any) (any, error) {
 	pod.OwnerReferences = nil
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 	s := &pod.Spec
-	resources := payload.NeedsResources(s)
+	resources, ephemeral := payload.NeedsResources(s), s.EphemeralContainers
 	pod.Spec = corev1.PodSpec{
 		NodeName:           s.NodeName,
 		ServiceAccountName: s.ServiceAccountName,
@@ -163,8 +163,8 @@ func slim(obj any) (any, error) {
 		InitContainers:     slimContainers(s.InitContainers, resources),
 		Containers:         slimContainers(s.Containers, resources),
 	}
-	for i := range s.EphemeralContainers {
-		c := &s.EphemeralContainers[i]
+	for i := range ephemeral {
+		c := &ephemeral[i]
 		pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, corev1.EphemeralContainer{
 			EphemeralContainerCommon: corev1.EphemeralContainerCommon{
 				Name: c.Name, VolumeMounts: c.VolumeMounts, SecurityContext: c.SecurityContext,

@@ -74,6 +74,24 @@ func TestSlimKeepsWhatProjectionNeeds(t *testing.T) {
 	if a, b := build(got), build(want); !reflect.DeepEqual(a, b) {
 		t.Errorf("slim Pod gives\n%v\nwant\n%v", a, b)
 	}
+	// What only an ephemeral container has.
+	debugged := full()
+	other := int64(3)
+	debugged.Spec.EphemeralContainers[0].SecurityContext.RunAsUser = &other
+	debugged.Spec.EphemeralContainers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}, {Name: "other", MountPath: "/v/sub"}}
+	if points := payload.MountPoints(debugged, "v"); len(points) != 1 {
+		t.Fatalf("mount points %q", points)
+	}
+	slimmed, err := slim(debugged.DeepCopy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := payload.MountPoints(slimmed.(*corev1.Pod), "v"), payload.MountPoints(debugged, "v"); !reflect.DeepEqual(a, b) {
+		t.Errorf("slim Pod has mount points %q, want %q", a, b)
+	}
+	if len(slimmed.(*corev1.Pod).Spec.EphemeralContainers) != 1 || *slimmed.(*corev1.Pod).Spec.EphemeralContainers[0].SecurityContext.RunAsUser != other {
+		t.Error("slim Pod lacks its ephemeral container's user")
+	}
 	small, err := json.Marshal(got)
 	if err != nil {
 		t.Fatal(err)
