@@ -77,7 +77,7 @@ func (c *Client) Event(pod projector.PodRef, e projector.Event) {
 	}
 	message := e.Message
 	if len(message) > maxEventMessage {
-		message = message[:maxEventMessage-3] + "..."
+		message = strings.ToValidUTF8(message[:maxEventMessage-3], "") + "..." // no half letter
 	}
 	now := metav1.Now()
 	event := &corev1.Event{

@@ -112,11 +112,11 @@ func TestTrustBundleSource(t *testing.T) {
 		{"by signer, all", signed("example.com/s", &metav1.LabelSelector{}), nil, file(one + two)},
 		{"by signer and label", signed("example.com/s", &metav1.LabelSelector{MatchLabels: map[string]string{"env": "test"}}), nil, file(one)},
 		{"by signer without a selector", signed("example.com/s", nil), nil,
-			`sources[1].clusterTrustBundle: no ClusterTrustBundle of signer "example.com/s" matches the label selector <none>; create one, or mark the source as optional`},
+			`sources[1].clusterTrustBundle: ClusterTrustBundles of signer "example.com/s" that match the label selector <none>: there is none; create it, or mark the source as optional`},
 		{"missing", named("nope", false), nil,
-			`sources[1].clusterTrustBundle: there is no ClusterTrustBundle "nope"; create it, or mark the source as optional`},
+			`sources[1].clusterTrustBundle: ClusterTrustBundle "nope": there is none; create it, or mark the source as optional`},
 		{"missing, optional", named("nope", true), nil, file("")},
-		{"not to be had, optional", named("b", true), errors.New("no"), "sources[1].clusterTrustBundle: no"},
+		{"not to be had, optional", named("b", true), errors.New("no"), `sources[1].clusterTrustBundle: ClusterTrustBundle "b": no`},
 		{"neither", corev1.ClusterTrustBundleProjection{Path: "ca.pem"}, nil, "sources[1].clusterTrustBundle: neither name nor signerName is set"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,5 +203,13 @@ func TestAllocatableIsNeededForLimitsOnly(t *testing.T) {
 	}
 	if pod := testPod(injected()); NeedsResources(&pod.Spec) {
 		t.Error("the injected volume needs the containers' resources")
+	}
+}
+
+// TestPodCertificateIsRefused: its volume waits, with a reason.
+func TestPodCertificateIsRefused(t *testing.T) {
+	got := buildOne(t, corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{SignerName: "s"}}, func(*Inputs, *corev1.Pod) {})
+	if !strings.HasPrefix(got, "sources[1].podCertificate: this kind of source is not supported") {
+		t.Errorf("got %s", got)
 	}
 }

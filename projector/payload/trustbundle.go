@@ -26,20 +26,27 @@ func (trustBundleSource) need(n *Needs) { n.TrustBundles = true }
 
 func (s trustBundleSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	if in.TrustBundles.Err != nil {
-		return nil, in.TrustBundles.Err
+		return nil, fmt.Errorf("%s: %w", s.what(), in.TrustBundles.Err)
 	}
 	bundles, err := s.choose(in.TrustBundles.Value)
 	if err != nil {
 		return nil, err
 	}
 	if len(bundles) == 0 && (s.Optional == nil || !*s.Optional) {
-		if s.Name != nil {
-			return nil, fmt.Errorf("there is no ClusterTrustBundle %q; create it, or mark the source as optional", *s.Name)
-		}
-		return nil, fmt.Errorf("no ClusterTrustBundle of signer %q matches the label selector %s; create one, or mark the source as optional",
-			*s.SignerName, metav1.FormatLabelSelector(s.LabelSelector))
+		return nil, fmt.Errorf("%s: there is none; create it, or mark the source as optional", s.what())
 	}
 	return []atomicdir.File{d.credential(s.Path, trustAnchors(bundles))}, nil
+}
+
+// what is what the source names.
+func (s trustBundleSource) what() string {
+	switch {
+	case s.Name != nil:
+		return fmt.Sprintf("ClusterTrustBundle %q", *s.Name)
+	case s.SignerName != nil:
+		return fmt.Sprintf("ClusterTrustBundles of signer %q that match the label selector %s", *s.SignerName, metav1.FormatLabelSelector(s.LabelSelector))
+	}
+	return "ClusterTrustBundle"
 }
 
 // choose returns the bundles that the source names. A signer without a label
