@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -135,6 +136,9 @@ func (c *connection) RoundTrip(request *http.Request) (*http.Response, error) {
 	sent := time.Now()
 	response, err := e.transport.RoundTrip(request)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			c.renew(e)
+		}
 		return nil, err
 	}
 	c.clock.note(sent, time.Now(), response.Header.Get("Date"))
@@ -144,6 +148,20 @@ func (c *connection) RoundTrip(request *http.Request) (*http.Response, error) {
 		_ = c.load()
 	}
 	return response, nil
+}
+
+// renew has requests from now on made on another connection: the one of e gave
+// no answer, and may lead nowhere, which the kernel finds out much later.
+func (c *connection) renew(e *endpoint) {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	if c.current.Load() != e {
+		return // that has been done
+	}
+	if fresh, err := c.read(); err == nil {
+		c.current.Store(fresh)
+		e.close()
+	}
 }
 
 // base is the URL that requests are made for.

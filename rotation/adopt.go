@@ -95,6 +95,26 @@ func (m *Manager) spreadLocked(r Request, e *entry, now time.Time) {
 	}
 }
 
+// ServerClockChanged says that the API server's clock has become another, as
+// seen from here. A token that it now takes for older than it is here is that
+// old.
+func (m *Manager) ServerClockChanged() {
+	now := time.Now()
+	m.mu.Lock()
+	for r, e := range m.entries {
+		if e.grant.Token.IsZero() {
+			continue
+		}
+		if age, err := m.age(e.grant, now); err == nil && age > now.Sub(e.grant.Received) {
+			e.grant.Received = now.Add(-age)
+			m.spreadLocked(r, e, now)
+		}
+	}
+	onDue := m.onDue
+	m.mu.Unlock()
+	onDue()
+}
+
 // ClockChanged says that the node's clock was set, or that the machine slept
 // for some time. Ages go on as they should: a clock that is set makes no token
 // older or younger, and sleep makes all older. What is overdue now is spread

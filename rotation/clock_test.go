@@ -177,6 +177,33 @@ func TestTokenFromTheFuture(t *testing.T) {
 	})
 }
 
+// TestServerClockChanged: what the API server takes for expired is.
+func TestServerClockChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &serverClock{known: true}
+		m, f := newClockManager(t, c)
+		get := func() time.Time {
+			_, due, err := m.Get(t.Context(), testRequest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return due
+		}
+		due := get()
+		c.ahead = 20 * time.Minute
+		m.ServerClockChanged()
+		if now := get(); !now.Equal(due.Add(-20*time.Minute)) || f.Calls() != 1 {
+			t.Errorf("due at %v after %d mints, want it 20 minutes before %v", now, f.Calls(), due)
+		}
+		c.ahead = 5 * time.Hour
+		f.Behave(rotationtest.Behaviour{Skew: c.ahead})
+		m.ServerClockChanged()
+		if get(); f.Calls() != 2 {
+			t.Errorf("%d mints, want a second: the first is expired for the server", f.Calls())
+		}
+	})
+}
+
 func TestRotateAllIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, f := newClockManager(t, &serverClock{})

@@ -16,8 +16,8 @@ import (
 func watchClock(ctx context.Context, logger *slog.Logger, client *kube.Client, tokens *rotation.Manager) error {
 	return clock.Watch(ctx, func(c clock.Change) {
 		logger.Warn("the clock was set, or the machine slept; tokens are looked at again", "set_by", c.Set, "slept", c.Slept)
-		if c.Slept > 0 {
-			client.Slept()
+		if err := client.LearnServerTime(ctx, c.Slept > 0); err != nil {
+			logger.Warn("the API server's time is not known", "error", err)
 		}
 		tokens.ClockChanged(c.Slept)
 	})

@@ -98,8 +98,8 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 		client.Run(ctx, kube.Handlers{
 			Pod: volumes.Enqueue, PodDeleted: volumes.Deleted, Volume: volumes.EnqueueVolume,
 			Synced: func() { close(synced) },
-			// In another goroutine: it was in the middle of a request.
-			ServerClock: func() { go volumes.EnqueueAll() },
+			// In another goroutine: this one is in the middle of a request.
+			ServerClock: func() { go tokens.ServerClockChanged() },
 		})
 		return nil
 	})

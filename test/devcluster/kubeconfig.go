@@ -63,10 +63,20 @@ func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name 
 	return c.kubeconfig("serviceaccount-"+namespace+"-"+name, &clientcmdapi.AuthInfo{Token: token.Status.Token})
 }
 
+// KubeconfigVia writes the kubeconfig of somebody who reaches the API server at
+// another URL and needs no credential there, and returns its path.
+func (c *Cluster) KubeconfigVia(name, url string) (string, error) {
+	return c.kubeconfigAt(name, url, &clientcmdapi.AuthInfo{})
+}
+
 func (c *Cluster) kubeconfig(name string, user *clientcmdapi.AuthInfo) (string, error) {
+	return c.kubeconfigAt(name, c.URL(), user)
+}
+
+func (c *Cluster) kubeconfigAt(name, url string, user *clientcmdapi.AuthInfo) (string, error) {
 	path := c.file(name + ".kubeconfig")
 	cfg := clientcmdapi.NewConfig()
-	cfg.Clusters["devcluster"] = &clientcmdapi.Cluster{Server: c.URL(), CertificateAuthorityData: c.ca.certPEM}
+	cfg.Clusters["devcluster"] = &clientcmdapi.Cluster{Server: url, CertificateAuthorityData: c.ca.certPEM}
 	cfg.AuthInfos[name] = user
 	cfg.Contexts["devcluster"] = &clientcmdapi.Context{Cluster: "devcluster", AuthInfo: name}
 	cfg.CurrentContext = "devcluster"

@@ -2,19 +2,12 @@ package integration
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -77,38 +70,19 @@ func (w *world) authenticate(token string) {
 // the cluster's own key, which the test has.
 func (w *world) aged(token string, by time.Duration) string {
 	w.Helper()
-	keyPEM, err := os.ReadFile(filepath.Join(w.cluster.Dir, "service-account.key"))
-	w.must(err)
-	block, _ := pem.Decode(keyPEM)
-	key, err := x509.ParseECPrivateKey(block.Bytes)
-	w.must(err)
-	body, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
-	w.must(err)
-	var claims map[string]any
-	w.must(json.Unmarshal(body, &claims))
-	seconds := by.Seconds()
-	private := claims["kubernetes.io"].(map[string]any)
-	for _, c := range []struct {
-		in   map[string]any
-		name string
-	}{{claims, "iat"}, {claims, "nbf"}, {claims, "exp"}, {private, "warnafter"}} {
-		if at, ok := c.in[c.name].(float64); ok { // not every token has warnafter
-			c.in[c.name] = int64(at - seconds)
+	signed, err := w.cluster.Resign(token, func(claims map[string]any) {
+		private := claims["kubernetes.io"].(map[string]any)
+		for _, c := range []struct {
+			in   map[string]any
+			name string
+		}{{claims, "iat"}, {claims, "nbf"}, {claims, "exp"}, {private, "warnafter"}} {
+			if at, ok := c.in[c.name].(float64); ok { // not every token has warnafter
+				c.in[c.name] = int64(at - by.Seconds())
+			}
 		}
-	}
-	body, err = json.Marshal(claims)
+	})
 	w.must(err)
-	original, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
-	w.must(err)
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{
-		Key: key, KeyID: original.Signatures[0].Header.KeyID,
-	}}, nil)
-	w.must(err)
-	signed, err := signer.Sign(body)
-	w.must(err)
-	text, err := signed.CompactSerialize()
-	w.must(err)
-	return text
+	return signed
 }
 
 // serverCount is one of the API server's counters, all its labels summed. A
