@@ -214,6 +214,9 @@ func TestRotateAllIsPaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if want := 3 / (48 * time.Minute).Seconds(); m.Demand() != want {
+			t.Errorf("Demand() = %v, want %v", m.Demand(), want)
+		}
 		told := 0
 		m.OnDue(func() { told++ })
 		tokens, within := m.RotateAll()

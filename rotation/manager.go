@@ -257,3 +257,16 @@ func (m *Manager) Held() (tokens, expired int, earliest time.Time) {
 	}
 	return tokens, expired, earliest
 }
+
+// Demand is how many rotations a second the tokens that are held need on
+// average.
+func (m *Manager) Demand() (perSecond float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.entries {
+		if period := m.policy.Period(e.grant.Lifetime); period > 0 {
+			perSecond += 1 / period.Seconds()
+		}
+	}
+	return perSecond
+}

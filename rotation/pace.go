@@ -8,10 +8,26 @@ import (
 	"time"
 )
 
+// maxWaiting is how many wait in a lane for a valid token's replacement. More
+// would keep the goroutines busy that first tokens need.
+const maxWaiting = 16
+
+// busyError says that a token could not be replaced yet, and when to try again.
+type busyError struct{ after time.Duration }
+
+func (busyError) Error() string {
+	return "more tokens are due than may be requested; raise the rate (--kube-api-qps of projectord)"
+}
+
+// RetryAfter is how long until those that wait now are served.
+func (e busyError) RetryAfter() time.Duration { return e.after }
+
 // Pace bounds how many tokens are requested, in two lanes that do not wait for
 // each other: first tokens, for which a Pod waits, and replacements. Where
 // replacements must wait, those with the earliest deadline go first, so those
-// that have expired before all others. It may be used by many goroutines.
+// that have expired before all others; where too many wait, another whose token is
+// valid gets an error with a method RetryAfter. It may be used by many
+// goroutines.
 type Pace struct{ first, replace *lane }
 
 // NewPace returns a pace of so many requests a second in each lane, with bursts.
@@ -56,6 +72,10 @@ func (l *lane) wait(ctx context.Context, deadline time.Time) error {
 		l.level--
 		l.mu.Unlock()
 		return nil
+	}
+	if len(l.waiting) >= maxWaiting && deadline.After(time.Now()) {
+		defer l.mu.Unlock()
+		return busyError{time.Duration(float64(len(l.waiting)) / l.perSecond * float64(time.Second))}
 	}
 	w := &waiter{deadline: deadline, turn: make(chan struct{})}
 	heap.Push(&l.waiting, w)

@@ -53,6 +53,36 @@ func TestPaceServesTheEarliestDeadlineFirst(t *testing.T) {
 	})
 }
 
+// TestPaceKeepsFewWaiting: one more with a valid token is told when to come back,
+// one whose token has expired waits.
+func TestPaceKeepsFewWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPace(10, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wait := func(left time.Duration) {
+			wg.Go(func() {
+				if err := p.wait(t.Context(), held(left)); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for range 1 + maxWaiting {
+			wait(time.Hour)
+		}
+		var asks interface{ RetryAfter() time.Duration }
+		err = p.wait(t.Context(), held(time.Hour))
+		if !errors.As(err, &asks) || asks.RetryAfter() != 1600*time.Millisecond {
+			t.Errorf("wait() = %v, want an error that says when", err)
+		}
+		wait(-time.Hour)
+		wg.Wait()
+	})
+}
+
 func TestPaceGivesUpWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := NewPace(1, 1)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/token-projector/token-projector/internal/clock"
 	"github.com/token-projector/token-projector/kube"
@@ -36,6 +37,24 @@ func rotateOnSignal(ctx context.Context, logger *slog.Logger, tokens *rotation.M
 			logger.Info("rotating all tokens, by SIGUSR1", "tokens", n, "within", within)
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// warnOfRate says when the rate limit can't keep up with the tokens that there
+// are. It looks when all volumes of the start have had their turn, and then
+// now and then.
+func warnOfRate(ctx context.Context, logger *slog.Logger, tokens *rotation.Manager, perSecond float64) {
+	for wait := time.Minute; ; wait = 10 * time.Minute {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		// Half of it, because not all rotations are evenly spread.
+		if needed := tokens.Demand(); needed > perSecond/2 {
+			logger.Warn("the rate limit may be too low for the tokens of this node; raise --kube-api-qps",
+				"rotations_per_second", needed, "limit", perSecond)
 		}
 	}
 }

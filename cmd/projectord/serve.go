@@ -113,6 +113,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 	})
 	group.Go(func() error { return watchClock(ctx, logger, client, tokens) })
 	group.Go(func() error { rotateOnSignal(ctx, logger, tokens); return nil })
+	group.Go(func() error { warnOfRate(ctx, logger, tokens, float64(o.qps)); return nil })
 	if o.accounts > 0 {
 		lookup := metrics.CountLookups(registry, client.ServiceAccountUID)
 		group.Go(func() error { tokens.CheckAccounts(ctx, o.accounts, lookup); return nil })

@@ -20,7 +20,11 @@ type figure struct {
 	value       float64
 	limit       float64 // 0: none
 	isTime      bool
+	text        string // of a label, in the place of a value
 }
+
+// label is a key with a text.
+func label(key, text string) figure { return figure{key: key, text: text} }
 
 func fig(key, format string, value float64) figure {
 	return figure{key: key, format: format, value: value}
@@ -39,6 +43,10 @@ func result(b *testing.B, name string, figures ...figure) {
 	line := "RESULT " + name
 	var over []string
 	for _, f := range figures {
+		if f.text != "" {
+			line += " " + f.key + "=" + f.text
+			continue
+		}
 		text := fmt.Sprintf(f.format, f.value)
 		line += " " + f.key + "=" + text
 		// As it is printed: 0.50 is not above 0.5.

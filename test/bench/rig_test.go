@@ -16,24 +16,53 @@ import (
 	"github.com/token-projector/token-projector/test/daemon"
 	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/isolate"
+	"github.com/token-projector/token-projector/test/proxy"
 )
 
 // rig is a control plane, a node and projectord serving it.
 type rig struct {
 	*testing.B
 	dir     string
+	program string
 	cluster *devcluster.Cluster
 	client  kubernetes.Interface
 	daemon  *daemon.Daemon
+	proxy   *proxy.Proxy // between the two, if there is one
 }
 
 const nodeName = "bench-node"
 
+// newRig starts a control plane and projectord.
 func newRig(b *testing.B, apiServerArgs ...string) *rig {
+	b.Helper()
+	r := newControlPlane(b, apiServerArgs...)
+	kubeconfig, err := r.cluster.NodeKubeconfig(nodeName)
+	r.must(err)
+	r.start(kubeconfig)
+	return r
+}
+
+// newRigBehind starts them with a proxy in between.
+func newRigBehind(b *testing.B, rules proxy.Rules, flags ...string) *rig {
+	b.Helper()
+	r := newControlPlane(b)
+	var err error
+	r.proxy, err = proxy.Start(r.cluster, nodeName)
+	r.must(err)
+	b.Cleanup(r.proxy.Stop)
+	r.proxy.Set(rules)
+	r.start(r.proxy.Kubeconfig, flags...)
+	return r
+}
+
+// newControlPlane starts a control plane with the node, and nothing that serves
+// it.
+func newControlPlane(b *testing.B, apiServerArgs ...string) *rig {
 	b.Helper()
 	r := &rig{B: b, dir: b.TempDir()}
 	b.Cleanup(func() { r.must(isolate.UnmountBelow(r.dir)) })
-	program, err := daemon.Build(b.Context(), r.dir, false)
+	var err error
+	r.program, err = daemon.Build(b.Context(), r.dir, false)
 	r.must(err)
 	r.cluster, err = devcluster.Start(b.Context(), devcluster.Config{APIServerArgs: apiServerArgs})
 	r.must(err)
@@ -43,14 +72,19 @@ func newRig(b *testing.B, apiServerArgs ...string) *rig {
 	_, err = r.client.CoreV1().Nodes().Create(b.Context(),
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName}}, metav1.CreateOptions{})
 	r.must(err)
-	kubeconfig, err := r.cluster.NodeKubeconfig(nodeName)
-	r.must(err)
-	r.daemon, err = daemon.Start(program, filepath.Join(r.dir, "projectord.log"),
-		"--kubeconfig="+kubeconfig, "--node-name="+nodeName, "--root-dir="+r.root())
-	r.must(err)
-	b.Cleanup(r.daemon.Stop)
-	r.must(r.daemon.WaitReady(b.Context()))
 	return r
+}
+
+// start starts projectord and waits until it is ready.
+func (r *rig) start(kubeconfig string, flags ...string) {
+	r.Helper()
+	var err error
+	log := filepath.Join(r.dir, fmt.Sprintf("projectord-%d.log", time.Now().UnixNano()))
+	r.daemon, err = daemon.Start(r.program, log, append([]string{
+		"--kubeconfig=" + kubeconfig, "--node-name=" + nodeName, "--root-dir=" + r.root()}, flags...)...)
+	r.must(err)
+	r.Cleanup(r.daemon.Stop)
+	r.must(r.daemon.WaitReady(r.Context()))
 }
 
 func (r *rig) must(err error) {

@@ -122,7 +122,7 @@ func (s *scene) root() string { return filepath.Join(s.dir, "root") }
 // start runs projectord, in the place of one that has ended.
 func (s *scene) start() {
 	s.Helper()
-	log := filepath.Join(s.dir, "projectord.log")
+	log := filepath.Join(s.dir, fmt.Sprintf("projectord-%d.log", time.Now().UnixNano()))
 	d, err := daemon.Start(program, log, append([]string{"--kubeconfig=" + s.proxy.Kubeconfig, "--node-name=" + s.node,
 		"--root-dir=" + s.root(), "--service-account-check-interval=2s",
 		"--mass-removal-hold=5s"}, s.flags...)...)

@@ -10,7 +10,7 @@ type listener struct {
 	net.Listener
 
 	mu     sync.Mutex
-	thawed chan struct{} // closed while not frozen
+	thawed chan struct{}  // closed while not frozen
 	conns  map[*conn]bool // whether each is silent for ever
 }
 
