@@ -76,15 +76,11 @@ func (m *Manager) age(g Grant, now time.Time) (time.Duration, error) {
 	return max(age, byServer, 0), nil
 }
 
-// fromFutureLocked says that the API server, whose clock was set back, does not
-// accept the token yet. What it has just issued itself can't be.
-func (m *Manager) fromFutureLocked(e *entry) bool {
-	issued := e.grant.Claims.IssuedAt
+// fromFuture says that the API server, whose clock was set back since, does not
+// accept the token yet.
+func (m *Manager) fromFuture(g Grant) bool {
 	serverNow, known := m.server()
-	if !known || issued.IsZero() || issued.Sub(serverNow) <= futureLeeway {
-		return false
-	}
-	return !e.minted || time.Since(e.grant.Received) > futureLeeway
+	return known && !g.Claims.IssuedAt.IsZero() && g.Claims.IssuedAt.Sub(serverNow) > futureLeeway
 }
 
 // spreadLocked moves the due moment of a token that is overdue but valid.

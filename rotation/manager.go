@@ -51,8 +51,9 @@ type entry struct {
 	err      error  // of the last attempt
 	// moved is when the grant is due, if that is not as the policy says.
 	moved time.Time
-	// minted says that this process got the grant from the API server itself.
-	minted bool
+	// odd says that the grant was from the future when it came: what is known of
+	// the server's time is wrong, or its servers differ.
+	odd bool
 }
 
 // Rotation is one attempt to replace a token, or to get the first one.
@@ -153,7 +154,7 @@ func (m *Manager) get(ctx context.Context, r Request) (Grant, time.Time, error) 
 	if err == nil {
 		// If the Pod was forgotten meanwhile, e is no longer in the map, and the
 		// answer is gone with it.
-		e.grant, e.moved, e.minted = fresh, time.Time{}, true
+		e.grant, e.moved, e.odd = fresh, time.Time{}, m.fromFuture(fresh)
 	}
 	return e.grant, m.dueLocked(r, e), err
 }
@@ -184,7 +185,7 @@ func (m *Manager) look(r Request, e *entry) view {
 	defer m.mu.Unlock()
 	now := time.Now()
 	v := view{grant: e.grant, due: m.dueLocked(r, e), attempts: e.attempts, err: e.err}
-	v.current = e.grant.Valid(now) && now.Before(v.due) && !m.fromFutureLocked(e)
+	v.current = e.grant.Valid(now) && now.Before(v.due) && (e.odd || !m.fromFuture(e.grant))
 	return v
 }
 

@@ -24,6 +24,14 @@ func watchClock(ctx context.Context, logger *slog.Logger, client *kube.Client, t
 	})
 }
 
+// serverClockChanged has tokens looked at when the API server's clock has become
+// another.
+func serverClockChanged(logger *slog.Logger, client *kube.Client, tokens *rotation.Manager) {
+	now, _ := client.ServerTime()
+	logger.Warn("the API server's clock was set, or ours; tokens are looked at again", "server_time", now.UTC())
+	tokens.ServerClockChanged()
+}
+
 // rotateOnSignal replaces all tokens, one after another, at each SIGUSR1: for a
 // change of the API server's signing key.
 func rotateOnSignal(ctx context.Context, logger *slog.Logger, tokens *rotation.Manager) {

@@ -99,7 +99,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 			Pod: volumes.Enqueue, PodDeleted: volumes.Deleted, Volume: volumes.EnqueueVolume,
 			Synced: func() { close(synced) },
 			// In another goroutine: this one is in the middle of a request.
-			ServerClock: func() { go tokens.ServerClockChanged() },
+			ServerClock: func() { go serverClockChanged(logger, client, tokens) },
 		})
 		return nil
 	})

@@ -63,11 +63,22 @@ func Watch(ctx context.Context, f func(Change)) error {
 		if err != nil {
 			return err
 		}
-		if c := now.since(last); c.Set.Abs() >= threshold || c.Slept >= threshold {
+		if c := now.since(last).notable(); c != (Change{}) {
 			f(c)
 			last = now // what was smaller adds up
 		}
 	}
+}
+
+// notable is the change without what is below the threshold.
+func (c Change) notable() Change {
+	if c.Set.Abs() < threshold {
+		c.Set = 0
+	}
+	if c.Slept < threshold {
+		c.Slept = 0
+	}
+	return c
 }
 
 // readings are those of the clocks that differ in what they count.

@@ -27,6 +27,18 @@ func TestSince(t *testing.T) {
 	}
 }
 
+func TestNotable(t *testing.T) {
+	for _, tt := range []struct{ in, want Change }{
+		{Change{Set: 999 * time.Millisecond, Slept: 325}, Change{}},
+		{Change{Set: -time.Hour, Slept: -29}, Change{Set: -time.Hour}},
+		{Change{Set: 20, Slept: time.Minute}, Change{Slept: time.Minute}},
+	} {
+		if got := tt.in.notable(); got != tt.want {
+			t.Errorf("notable(%+v) = %+v, want %+v", tt.in, got, tt.want)
+		}
+	}
+}
+
 // TestTimerTellsWhenTheClockIsSet sets the clock to what it is, which the
 // kernel tells of all the same. `make faults` sets it to something else.
 func TestTimerTellsWhenTheClockIsSet(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/token-projector/token-projector/test/daemon"
 	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/isolate"
+	"github.com/token-projector/token-projector/test/proc"
 	"github.com/token-projector/token-projector/test/proxy"
 	"github.com/token-projector/token-projector/test/referee"
 )
@@ -134,7 +135,7 @@ func (s *scene) start() {
 			s.Errorf("projectord panicked or had a race:\n%s", text)
 		}
 		if s.Failed() {
-			s.Logf("end of projectord's log:\n%.6000s", d.Log())
+			s.Logf("end of projectord's log:\n%s", proc.Tail(log, 60))
 		}
 	})
 }
