@@ -48,14 +48,21 @@ bench: ## print each figure on a RESULT line; fail on one above its limit (BENCH
 	cd test && go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/ -args $(BENCHFLAGS)
 
 .PHONY: faults
-faults: ## kill, fill and mislead the writer (root, strace); FAULTFLAGS='-kills=5000 -swaps=200000' takes longer
+faults: controlplane ## break what can break, under a referee (root, strace); FAULTFLAGS='-kills=5000 -swaps=200000 -scenario-seconds=900' takes longer
 	go test -count=1 -run TestHostileWorkload -v ./projector/atomicdir -args -hostile-publishes=$(HOSTILE)
-	cd test && go test -tags faults -count=1 -timeout 30m -v ./faults -args $(FAULTFLAGS)
+	cd test && go test -tags faults -count=1 -timeout 60m -parallel 16 -v ./faults -args $(FAULTFLAGS)
 
 .PHONY: parity
 parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 installs it)
 	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc)
 	cd test && go run ./cmd/devcluster build kubelet && go test -tags parity -count=1 -timeout 15m -v ./parity
+
+.PHONY: alerts
+alerts: bin/promtool ## test the alert rules, and the metrics' names
+	bin/promtool check rules deploy/monitoring/alerts.yaml
+	cd deploy/monitoring && ../../bin/promtool test rules alerts.test.yaml
+	go test -count=1 ./internal/metrics -run TestMetrics -args -write=$(CURDIR)/bin/metrics.txt
+	bin/promtool check metrics <bin/metrics.txt
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
@@ -87,6 +94,13 @@ bump-kube: ## change the Kubernetes version: make bump-kube VERSION=1.37.2
 .PHONY: clean
 clean: ## remove what was built here; the control plane stays in the user's cache
 	rm -rf bin
+
+# As a Go module promtool brings the clients of a dozen clouds; Debian has it built.
+bin/promtool:
+	@mkdir -p bin
+	@if command -v promtool >/dev/null; then ln -sf "$$(command -v promtool)" bin/promtool; \
+	else dir=$$(mktemp -d) && cd $$dir && apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
+		dpkg -x prometheus_*.deb . && cp usr/bin/promtool $(CURDIR)/bin/ && rm -rf $$dir; fi
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint

@@ -1,10 +1,13 @@
 package metrics
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -12,11 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/rotation"
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
+
+var writeTo = flag.String("write", "", "a file for the metrics as text; see make alerts")
 
 type noCluster struct{ projector.Cluster }
 
@@ -97,9 +103,30 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
+	if *writeTo != "" {
+		write(t, onlyOurs{registry})
+	}
 	problems, err := testutil.GatherAndLint(onlyOurs{registry})
 	if err != nil || len(problems) > 0 {
 		t.Errorf("names or help texts are not by convention: %v, %v", problems, err)
+	}
+}
+
+// write puts the metrics into a file, for promtool.
+func write(t *testing.T, g prometheus.Gatherer) {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(*writeTo, text.Bytes(), 0600); err != nil {
+		t.Fatal(err)
 	}
 }
 
