@@ -117,7 +117,7 @@ func TestRepairsWhatOthersDid(t *testing.T) {
 
 // TestRotatesAfterSleep: timers do not run while a machine sleeps.
 func TestRotatesAfterSleep(t *testing.T) {
-	test(t, func(t *testing.T, h *harness) {
+	test(t, func(_ *testing.T, h *harness) {
 		h.apply(newPod("u"))
 		h.p.cfg.Tokens.ClockChanged(2 * lifetime)
 		h.sleep(time.Second)

@@ -123,11 +123,6 @@ type harness struct {
 	configure func(*Config)
 }
 
-func newHarness(t *testing.T) *harness {
-	t.Helper()
-	return newHarnessWith(t, func(*Config) {})
-}
-
 func newHarnessWith(t *testing.T, configure func(*Config)) *harness {
 	t.Helper()
 	h := &harness{

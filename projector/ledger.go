@@ -126,12 +126,11 @@ func (p *Projector) note(key Key, err error) {
 	}
 	v := p.entryLocked(key)
 	v.problem, v.held = "", errors.Is(err, errHeld)
-	switch {
-	case err == nil:
-		v.failingSince = time.Time{}
-	default:
+	if err != nil {
 		v.problem = err.Error()
 		v.failingSince = earliest(v.failingSince, time.Now())
+	} else {
+		v.failingSince = time.Time{}
 	}
 	report := !logonce.Same(v.problem, v.reported)
 	if errors.Is(err, ErrCatchingUp) && time.Since(v.since) < catchUpTime || v.held {

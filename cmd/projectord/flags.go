@@ -154,22 +154,26 @@ func (o *options) check(env func(string) (string, bool)) error {
 	if err := o.policy.Validate(); err != nil {
 		return err
 	}
-	for name, d := range map[string]time.Duration{"mass-removal-hold": o.hold, "service-account-check-interval": o.accounts} {
-		if d < 0 {
-			return fmt.Errorf("invalid --%s %v: want 0 or more", name, d)
-		}
-	}
-	if o.grace < 0 {
-		return fmt.Errorf("invalid --generation-grace %v: want 0 or more", o.grace)
-	}
 	if o.qps <= 0 || o.burst <= 0 {
 		return errors.New("--kube-api-qps and --kube-api-burst: want more than 0")
 	}
 	if o.logFormat != logText && o.logFormat != logJSON {
 		return fmt.Errorf("invalid --log-format %q: want text or json", o.logFormat)
 	}
+	return o.checkTimes()
+}
+
+// checkTimes checks what is a time.
+func (o *options) checkTimes() error {
 	if o.policy.MaxAge < 10*time.Second {
 		return fmt.Errorf("invalid --rotation-max-age %v: want at least 10s", o.policy.MaxAge)
+	}
+	for name, d := range map[string]time.Duration{
+		"generation-grace": o.grace, "mass-removal-hold": o.hold, "service-account-check-interval": o.accounts,
+	} {
+		if d < 0 {
+			return fmt.Errorf("invalid --%s %v: want 0 or more", name, d)
+		}
 	}
 	return nil
 }
