@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -92,16 +91,8 @@ type Config struct {
 	Selector labels.Selector
 }
 
-// workers is how many volumes are worked on at once. A pass mostly waits for
-// the API server, so there are more than cores; requests are limited elsewhere.
-const workers = 32
-
 // DefaultMassRemovalHold is long enough for somebody to look.
 const DefaultMassRemovalHold = 10 * time.Minute
-
-// checkInterval is how often a volume is looked at without a reason: what others
-// have done to it is put right then.
-const checkInterval = 5 * time.Minute
 
 // Key names one volume on this node.
 type Key struct {
@@ -199,86 +190,3 @@ func (p *Projector) addLocked(key Key) {
 	p.queue.Add(key)
 }
 
-// Run works until ctx ends and then waits for what is under way; volumes stay
-// as they are. Call it once, when the Cluster knows this node's Pods: a volume
-// on disk whose Pod it does not know is taken for a leftover, to be removed
-// when that is confirmed.
-func (p *Projector) Run(ctx context.Context) error {
-	leftovers, err := p.onDisk()
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	p.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Key]{
-		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Key]{Queue: p.order}),
-	})
-	for _, key := range leftovers {
-		p.entryLocked(key)
-		p.early[key] = true
-	}
-	for key := range p.early {
-		p.queue.Add(key)
-	}
-	p.early = nil
-	p.mu.Unlock()
-
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for p.work(ctx) {
-			}
-		})
-	}
-	<-ctx.Done()
-	p.queue.ShutDown()
-	wg.Wait()
-	return nil
-}
-
-// work takes one key from the queue; it returns false when the queue is shut.
-func (p *Projector) work(ctx context.Context) bool {
-	key, shut := p.queue.Get()
-	if shut {
-		return false
-	}
-	defer p.queue.Done(key)
-	if ctx.Err() != nil {
-		return false // a queue that is shut still hands out what is in it
-	}
-	var again time.Time
-	err := p.contain(func() (err error) {
-		again, err = p.reconcile(ctx, key)
-		return err
-	})
-	if ctx.Err() != nil {
-		return true // what failed because of the end is no failure
-	}
-	if errors.Is(err, errNoVerdict) {
-		err = nil
-	} else {
-		p.note(key, err)
-	}
-	// Of two waits the queue takes the shorter. What is overdue and failed has
-	// only its backoff.
-	if err != nil {
-		p.queue.AddAfter(key, p.backoff.wait(key, err, p.order.get(key)))
-	} else {
-		p.backoff.forget(key)
-	}
-	if wait := time.Until(again); !again.IsZero() && (err == nil || wait > 0) {
-		p.queue.AddAfter(key, wait)
-	}
-	return true
-}
-
-// contain keeps a panic in the volume whose pass it is: it becomes an error.
-func (p *Projector) contain(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			// Not %v: what was panicked with might hold a token.
-			err = fmt.Errorf("panic of type %T while working on the volume; please report it", r)
-			p.cfg.Logger.Error("panic", "type", fmt.Sprintf("%T", r), "stack", string(debug.Stack()))
-		}
-	}()
-	return f()
-}

@@ -16,6 +16,10 @@ import (
 	"github.com/token-projector/token-projector/projector/payload"
 )
 
+// checkInterval is how often a volume is looked at without a reason: what others
+// have done to it is put right then.
+const checkInterval = 5 * time.Minute
+
 // reconcile makes one pass over one volume:
 //
 //  1. Is it still wanted? If not, and that is certain, remove it and forget it.
