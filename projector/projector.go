@@ -189,4 +189,3 @@ func (p *Projector) addLocked(key Key) {
 	}
 	p.queue.Add(key)
 }
-
