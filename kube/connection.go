@@ -58,30 +58,61 @@ func (c *connection) load() error {
 	return nil
 }
 
-// read makes an endpoint of the kubeconfig as it is now.
-func (c *connection) read() (*endpoint, error) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+// errReplaced says that a file became another while it was read.
+var errReplaced = errors.New("its files are being replaced")
+
+// read makes an endpoint of the kubeconfig as it is now. What is read is what
+// the digest is of: else a file that is replaced meanwhile would go unnoticed.
+func (c *connection) read() (e *endpoint, err error) {
+	for range 5 {
+		if e, err = c.readOnce(); !errors.Is(err, errReplaced) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading kubeconfig: %w", err)
 	}
+	return e, nil
+}
+
+func (c *connection) readOnce() (*endpoint, error) {
+	first, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{files: c.filesOf(first)}
+	if e.digest, err = digest(e.files); err != nil {
+		return nil, err
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
 	cfg.UserAgent = c.userAgent
 	cfg.DisableCompression = true // each idle watch would keep a gzip reader
-	e := &endpoint{files: []string{c.kubeconfig}, close: func() {}}
-	for _, f := range []string{cfg.CAFile, cfg.CertFile, cfg.KeyFile, cfg.BearerTokenFile} {
-		if f != "" {
-			e.files = append(e.files, f)
-		}
-	}
-	if e.digest, err = digest(e.files); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
-	}
 	if e.base, _, err = rest.DefaultServerUrlFor(cfg); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+		return nil, err
 	}
 	if e.transport, e.close, err = newTransport(cfg); err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+		return nil, err
+	}
+	after, err := digest(c.filesOf(cfg))
+	if err != nil || after != e.digest {
+		e.close()
+		return nil, errors.Join(errReplaced, err)
 	}
 	return e, nil
+}
+
+// filesOf are the files that a credential is read from.
+func (c *connection) filesOf(cfg *rest.Config) []string {
+	files := []string{c.kubeconfig}
+	for _, f := range []string{cfg.CAFile, cfg.CertFile, cfg.KeyFile, cfg.BearerTokenFile} {
+		if f != "" {
+			files = append(files, f)
+		}
+	}
+	return files
 }
 
 // newTransport is rest.TransportFor without its cache, which keeps a transport
@@ -110,8 +141,7 @@ func newTransport(cfg *rest.Config) (_ http.RoundTripper, closeIdle func(), err 
 	return transport, base.CloseIdleConnections, err
 }
 
-// digest is that of the files' content. A file that is replaced while it is
-// read gives another one the next time.
+// digest is that of the files' names and content.
 func digest(files []string) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
 	for _, f := range files {
@@ -119,7 +149,7 @@ func digest(files []string) (sum [sha256.Size]byte, err error) {
 		if err != nil {
 			return sum, err
 		}
-		_, _ = fmt.Fprintf(h, "%d ", len(content))
+		_, _ = fmt.Fprintf(h, "%q %d ", f, len(content))
 		_, _ = h.Write(content)
 	}
 	return [sha256.Size]byte(h.Sum(nil)), nil

@@ -139,3 +139,29 @@ func TestRotateAll(t *testing.T) {
 		}
 	})
 }
+
+// TestDiskFaultStaysInItsVolume, and is over when the fault is.
+func TestDiskFaultStaysInItsVolume(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		blocked := filepath.Join(h.root, "pods", "bad", "volumes")
+		if err := os.MkdirAll(filepath.Dir(blocked), 0750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(blocked, nil, 0600); err != nil {
+			t.Fatal(err)
+		}
+		h.apply(newPod("bad"))
+		h.apply(newPod("good"))
+		h.sleep(2 * lifetime)
+		h.assertPhase("bad", PhasePending)
+		h.assertPhase("good", PhaseReady)
+		if id := h.token("good"); id < "3" {
+			t.Errorf("token %s after two lifetimes", id)
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Fatal(err)
+		}
+		h.sleep(urgentRetry)
+		h.assertPhase("bad", PhaseReady)
+	})
+}
