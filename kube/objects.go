@@ -141,12 +141,11 @@ func (c *Client) ServiceAccountUID(ctx context.Context, namespace, name string) 
 // whether that is known.
 func (c *Client) ServerTime() (time.Time, bool) { return c.connection.clock.now() }
 
+// ForgetServerTime is for when the machine slept: nothing here counted that.
+func (c *Client) ForgetServerTime() { c.connection.clock.forget() }
+
 // LearnServerTime asks the API server for anything, for the time of its answer.
-// What was known is forgotten if the machine slept: nothing here counted that.
-func (c *Client) LearnServerTime(ctx context.Context, slept bool) error {
-	if slept {
-		c.connection.clock.forget()
-	}
+func (c *Client) LearnServerTime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return explain(c.core.Get().AbsPath("/version").Do(ctx).Error())

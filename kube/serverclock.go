@@ -17,14 +17,18 @@ type serverClock struct {
 	at        time.Time
 	base      time.Time
 	jumped    func() // told when the difference became another
+	told      time.Time
 }
 
 const (
 	// tellable is the smallest change of the difference that is told.
 	tellable = 5 * time.Second
-	// narrowFor is how long answers narrow the bounds down before they begin
-	// anew, since no two clocks run at the same rate.
+	// drift is how far two clocks may come apart within narrowFor.
+	drift     = 500 * time.Millisecond
 	narrowFor = 10 * time.Minute
+	// tellEvery bounds how often a change is told: of several API servers behind
+	// one address, each may have a clock of its own.
+	tellEvery = time.Minute
 )
 
 // note takes note of an answer that was sent for at one moment and came at
@@ -43,13 +47,19 @@ func (c *serverClock) note(sent, received time.Time, date string) {
 	low, high := server-received.Sub(c.base), server+time.Second-sent.Sub(c.base)
 	before, known := c.differenceLocked(), c.known
 	switch {
-	case known && received.Sub(c.at) < narrowFor && low <= c.high && high >= c.low:
+	case known && low <= c.high && high >= c.low:
+		if received.Sub(c.at) > narrowFor { // no two clocks run at the same rate
+			c.low, c.high, c.at = c.low-drift, c.high+drift, received
+		}
 		c.low, c.high = max(low, c.low), min(high, c.high)
 	default:
 		c.low, c.high, c.at, c.known = low, high, received, true
 	}
 	jumped := c.jumped
-	tell := known && (c.differenceLocked()-before).Abs() >= tellable
+	tell := known && (c.differenceLocked()-before).Abs() >= tellable && (c.told.IsZero() || received.Sub(c.told) >= tellEvery)
+	if tell {
+		c.told = received
+	}
 	c.mu.Unlock()
 	if tell && jumped != nil {
 		jumped()

@@ -45,14 +45,15 @@ func (b backoff) wait(key Key, err error, deadline time.Time) time.Duration {
 	if !errors.Is(err, ErrCatchingUp) {
 		d = max(d, firstRetry)
 	}
+	atMost := urgentRetry
+	if left := time.Until(deadline); left > 0 {
+		atMost = max(left/4, finalRetry)
+	}
+	d = min(d, atMost)
 	d = d/2 + rand.N(d/2+1)
 	var asks interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asks) {
-		d = max(d, asks.RetryAfter())
+		d = max(d, min(asks.RetryAfter(), atMost))
 	}
-	left := time.Until(deadline)
-	if left <= 0 { // or nothing is published
-		return min(d, urgentRetry)
-	}
-	return min(d, max(left/4, finalRetry))
+	return d
 }

@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
 
 // TestRotatesBesideAPathInTheWay: a ConfigMap that gains a key where another
@@ -163,5 +166,55 @@ func TestDiskFaultStaysInItsVolume(t *testing.T) {
 		}
 		h.sleep(urgentRetry)
 		h.assertPhase("bad", PhaseReady)
+	})
+}
+
+// TestUrgentAfterAnOutage: a volume whose token has lapsed is looked at when it is
+// said that the outage is over, also beside one that lives longer.
+func TestUrgentAfterAnOutage(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		pod := newPod("u")
+		day := int64(86400)
+		pod.Spec.Volumes[0].Projected.Sources = append(pod.Spec.Volumes[0].Projected.Sources, corev1.VolumeProjection{
+			ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", ExpirationSeconds: &day, Path: "long"}})
+		h.apply(pod)
+		h.minter.Behave(rotationtest.Behaviour{Err: errAway})
+		h.sleep(3 * lifetime)
+		if left := time.Until(h.p.order.get(Key{PodUID: "u", Volume: "v"})); left > 0 {
+			t.Errorf("the volume counts as valid for %v, with a token that has lapsed", left)
+		}
+		h.minter.Behave(rotationtest.Behaviour{})
+		h.p.EnqueueUrgent()
+		h.sleep(time.Millisecond)
+		h.assertPhase("u", PhaseReady)
+	})
+}
+
+// TestHoldBeginsAnew: that many Pods were missing once does not spend the hold.
+func TestHoldBeginsAnew(t *testing.T) {
+	testWith(t, func(c *Config) { c.MassRemovalHold = time.Hour }, func(t *testing.T, h *harness) {
+		vanish := func() {
+			for n := range 10 {
+				pod := newPod(fmt.Sprint("u", n))
+				h.change(func(c *fakeCluster) { delete(c.truth, pod.UID) })
+				h.loseSight(pod)
+			}
+			h.sleep(time.Minute)
+		}
+		back := func() {
+			for n := range 10 {
+				h.apply(newPod(fmt.Sprint("u", n)))
+			}
+			h.sleep(24 * time.Hour)
+		}
+		back()
+		vanish()
+		back()
+		vanish()
+		for n := range 10 {
+			if len(h.diskFiles(fmt.Sprint("u", n))) == 0 {
+				t.Errorf("volume %d is gone a minute after its Pod vanished", n)
+			}
+		}
 	})
 }

@@ -27,7 +27,7 @@ type fetching struct {
 }
 
 // tokenLife is when the first of a volume's tokens is due, and when the first
-// lapses; zero without tokens.
+// lapses; zero without tokens. One that can't be had has lapsed.
 type tokenLife struct{ due, deadline time.Time }
 
 // gather calls get, and put with its result. A panic becomes the error.
@@ -90,6 +90,7 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 	}, func(got payload.Fetched[rotation.Grant]) {
 		if got.Value.Token.IsZero() {
 			in.Tokens[spec] = got
+			f.life.deadline = earliest(f.life.deadline, time.Now())
 			return
 		}
 		if got.Err != nil {

@@ -51,22 +51,45 @@ func (p *Projector) hold(key Key) error {
 	case missing >= massLeast && float64(missing) >= massPart*float64(total):
 		reason = fmt.Sprintf("the Pods of %d of %d volumes are missing, and the deletion of none of them was seen", missing, total)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if reason == "" {
-		p.heldSince = time.Time{}
 		return nil
 	}
-	now := time.Now()
-	if p.heldSince.IsZero() {
-		p.heldSince = now
-		p.cfg.Logger.Warn("volumes are held: is the API server of another cluster, or restored from a backup?",
-			"reason", reason, "until", now.Add(p.cfg.MassRemovalHold))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, now := p.entryLocked(key), time.Now()
+	first := !v.held
+	for _, other := range p.volumes {
+		first = first && !other.held
 	}
-	if until := p.heldSince.Add(p.cfg.MassRemovalHold); now.Before(until) {
+	v.held, v.heldSince = true, earliest(v.heldSince, now)
+	until := v.heldSince.Add(p.cfg.MassRemovalHold)
+	if first {
+		p.cfg.Logger.Warn("volumes are held: is the API server of another cluster, or restored from a backup?",
+			"reason", reason, "until", until)
+	}
+	if now.Before(until) {
 		return fmt.Errorf("%w until %s: %s", errHeld, until.UTC().Format(time.RFC3339), reason)
 	}
 	return nil
+}
+
+// settleTime is how long a Pod must be missing whose end was not seen, before
+// its volume is decided upon: of many that go at once, each event comes by itself.
+const settleTime = 2 * time.Second
+
+// settling says until when to wait; zero is not at all.
+func (p *Projector) settling(key Key) time.Time {
+	if p.cfg.MassRemovalHold == 0 || p.announced(key) {
+		return time.Time{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, now := p.entryLocked(key), time.Now()
+	v.missingSince = earliest(v.missingSince, now)
+	if until := v.missingSince.Add(settleTime); now.Before(until) {
+		return until
+	}
+	return time.Time{}
 }
 
 // announced says whether it was seen that the volume's Pod ends.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -82,27 +83,31 @@ func readDirNames(dir string) ([]string, error) {
 }
 
 // removeIfConfirmed removes a volume whose Pod is not known, once it is certain
-// that the Pod is gone: an empty or stale watch never is.
-func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) error {
+// that the Pod is gone: an empty or stale watch never is. again is when to look
+// again.
+func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.Time, err error) {
 	path, err := p.path(key)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		p.forget(key, false) // there is nothing to remove, so nothing to confirm
-		return nil
+		return time.Time{}, nil
+	}
+	if wait := p.settling(key); !wait.IsZero() {
+		return wait, errNoVerdict
 	}
 	confirmed, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
 	if err != nil {
-		return fmt.Errorf("asking whether the Pod is gone, until then its volume stays: %w", err)
+		return time.Time{}, fmt.Errorf("asking whether the Pod is gone, until then its volume stays: %w", err)
 	}
 	if !confirmed {
-		return errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
+		return time.Time{}, errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
 	}
 	if err := p.hold(key); err != nil {
-		return err
+		return time.Time{}, err
 	}
-	return p.remove(key)
+	return time.Time{}, p.remove(key)
 }
 
 // remove wipes a volume from disk and memory.

@@ -21,9 +21,11 @@ type volume struct {
 	mountPoints          []string // of other volumes in it
 	foreign              []string // names in it that are not the writer's
 	generation           string
-	adopted              bool // the disk has been read
-	announced            bool // its Pod's end was seen
-	served               bool // a pass has got as far as publishing
+	adopted              bool      // the disk has been read
+	announced            bool      // its Pod's end was seen
+	missingSince         time.Time // its Pod has not been known; zero while it is
+	heldSince            time.Time // see hold
+	served               bool      // a pass has got as far as publishing
 	due                  time.Time
 	problem              string // of the last pass
 	held                 bool   // the problem is hold's
@@ -63,7 +65,7 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir 
 		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
-	v.announced = pod.DeletionTimestamp != nil
+	v.announced, v.missingSince = pod.DeletionTimestamp != nil, time.Time{}
 	return v.dir
 }
 
@@ -101,7 +103,9 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife)
 	if result.Changed {
 		p.stats.Published++
 	}
-	p.order.set(key, life.deadline)
+	if v.generation != "" {
+		p.order.set(key, life.deadline)
+	}
 	path := v.path
 	foreign := !slices.Equal(v.foreign, result.Foreign)
 	v.foreign = result.Foreign
@@ -126,6 +130,9 @@ func (p *Projector) note(key Key, err error) {
 	}
 	v := p.entryLocked(key)
 	v.problem, v.held = "", errors.Is(err, errHeld)
+	if !v.held {
+		v.heldSince = time.Time{}
+	}
 	if err != nil {
 		v.problem = err.Error()
 		v.failingSince = earliest(v.failingSince, time.Now())
@@ -191,7 +198,7 @@ func (p *Projector) forget(key Key, existed bool) {
 
 // rest ends what is done for a volume that is left as it is until its Pod is
 // gone: nobody would be served by it any more.
-func (p *Projector) rest(key Key) {
+func (p *Projector) rest(key Key, pod *corev1.Pod) {
 	p.mu.Lock()
 	if v, ok := p.volumes[key]; ok {
 		v.due = time.Time{}
@@ -199,7 +206,9 @@ func (p *Projector) rest(key Key) {
 	p.mu.Unlock()
 	p.order.set(key, time.Time{})
 	p.cfg.Cluster.Release(key)
-	p.cfg.Tokens.ForgetPod(string(key.PodUID))
+	if pod.DeletionTimestamp != nil { // else other volumes of the Pod go on
+		p.cfg.Tokens.ForgetPod(string(key.PodUID))
+	}
 }
 
 // logger names the volume in each line.

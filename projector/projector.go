@@ -109,12 +109,11 @@ type Projector struct {
 	backoff backoff
 	order   *order
 
-	mu        sync.Mutex
-	volumes   map[Key]*volume
-	stats     Stats
-	heldSince time.Time                             // see hold; zero if nothing is held
-	early     map[Key]bool                          // keys of events before Run
-	queue     workqueue.TypedDelayingInterface[Key] // nil before Run
+	mu      sync.Mutex
+	volumes map[Key]*volume
+	stats   Stats
+	early   map[Key]bool                          // keys of events before Run
+	queue   workqueue.TypedDelayingInterface[Key] // nil before Run
 }
 
 // New checks the configuration. It starts nothing and touches no file.
@@ -171,6 +170,18 @@ func (p *Projector) EnqueueAll() {
 	defer p.mu.Unlock()
 	for key := range p.volumes {
 		p.addLocked(key)
+	}
+}
+
+// EnqueueUrgent has those volumes looked at that fail and have nothing valid
+// published: whatever kept them from it may be over. It does not block.
+func (p *Projector) EnqueueUrgent() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, v := range p.volumes {
+		if v.problem != "" && !p.order.get(key).After(time.Now()) {
+			p.addLocked(key)
+		}
 	}
 }
 

@@ -39,11 +39,11 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	verdict, pod, v := p.judge(key) // 1
 	switch verdict {
 	case unknown:
-		return time.Time{}, p.removeIfConfirmed(ctx, key)
+		return p.removeIfConfirmed(ctx, key)
 	case finished:
 		return time.Time{}, p.remove(key)
 	case leave:
-		p.rest(key)
+		p.rest(key, pod)
 		return time.Time{}, errNoVerdict
 	}
 
@@ -62,6 +62,9 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 
 	in, life, stale := p.fetch(ctx, key, pod, v) // 3
+	if generation != "" {
+		p.order.set(key, life.deadline)
+	}
 
 	files, failed := v.Build(in) // 4
 	if len(failed) > 0 {

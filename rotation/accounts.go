@@ -29,7 +29,8 @@ func (m *Manager) forgetAccount(r Request) {
 // server refuses them.
 func (m *Manager) learnAccount(r Request, uid string) {
 	m.mu.Lock()
-	replaced := m.learnAccountLocked(r, uid) && m.replacedLocked(accountOf(r), uid)
+	m.learnAccountLocked(r, uid)
+	replaced := uid != "" && m.replacedLocked(accountOf(r), uid)
 	onDue := m.onDue
 	m.mu.Unlock()
 	if replaced {
@@ -37,13 +38,10 @@ func (m *Manager) learnAccount(r Request, uid string) {
 	}
 }
 
-// learnAccountLocked says whether there was something to learn.
-func (m *Manager) learnAccountLocked(r Request, uid string) bool {
-	if uid == "" || m.accounts[accountOf(r)] == uid {
-		return false
+func (m *Manager) learnAccountLocked(r Request, uid string) {
+	if uid != "" {
+		m.accounts[accountOf(r)] = uid
 	}
-	m.accounts[accountOf(r)] = uid
-	return true
 }
 
 // replacedLocked makes each token due that is not of the ServiceAccount with
@@ -51,8 +49,11 @@ func (m *Manager) learnAccountLocked(r Request, uid string) bool {
 func (m *Manager) replacedLocked(a account, uid string) (found bool) {
 	for r, e := range m.entries {
 		of := e.grant.Claims.ServiceAccount.UID
-		if accountOf(r) == a && !e.grant.Token.IsZero() && of != "" && of != uid {
-			e.moved = time.Now()
+		if accountOf(r) != a || e.grant.Token.IsZero() || of == "" || of == uid {
+			continue
+		}
+		if now := time.Now(); now.Before(m.dueLocked(r, e)) {
+			e.moved = now
 			found = true
 		}
 	}
@@ -79,8 +80,8 @@ func (m *Manager) dropAccountsLocked() {
 func (m *Manager) CheckAccounts(ctx context.Context, every time.Duration, lookup func(ctx context.Context, namespace, name string) (uid string, err error)) {
 	for ctx.Err() == nil {
 		round := m.knownAccounts()
-		if len(round) == 0 {
-			sleep(ctx, every)
+		if len(round) == 0 { // as at the start
+			sleep(ctx, min(every, time.Minute))
 		}
 		for _, a := range round {
 			sleep(ctx, every/time.Duration(len(round)))
@@ -105,9 +106,11 @@ func sleep(ctx context.Context, d time.Duration) {
 func (m *Manager) knownAccounts() []account {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make([]account, 0, len(m.accounts))
-	for a := range m.accounts {
-		out = append(out, a)
+	var out []account
+	for r, e := range m.entries {
+		if a := accountOf(r); !e.grant.Token.IsZero() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
 	}
 	slices.SortFunc(out, func(a, b account) int {
 		return strings.Compare(a.namespace+"/"+a.name, b.namespace+"/"+b.name)

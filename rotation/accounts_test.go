@@ -16,7 +16,7 @@ import (
 // account replaced, and each is asked for once.
 func TestServiceAccountReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, f := newTestManager(t)
+		m, f := newClockManager(t, &serverClock{})
 		f.Behave(rotationtest.Behaviour{AccountUID: "one"})
 		other := testRequest
 		other.Pod.UID = "v"
@@ -31,6 +31,7 @@ func TestServiceAccountReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(10 * time.Minute)
 		get(other)
 		told := 0
 		m.OnDue(func() { told++ })
@@ -96,4 +97,44 @@ func TestCheckAccounts(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestCheckAccountsAfterARestart: tokens of the old account and of the new one
+// were adopted, in either order.
+func TestCheckAccountsAfterARestart(t *testing.T) {
+	for _, order := range [][]string{{"one", "two"}, {"two", "one"}} {
+		synctest.Test(t, func(t *testing.T) {
+			m, f := newTestManager(t)
+			f.Behave(rotationtest.Behaviour{AccountUID: "two"})
+			for _, uid := range order {
+				r := testRequest
+				r.Pod.UID = "pod-" + uid
+				g := Grant{Token: NewToken("t"), Received: time.Now(), Lifetime: time.Hour,
+					Claims: Claims{Pod: r.Pod, ServiceAccount: ObjectRef{Name: "sa", UID: uid}}}
+				if err := m.Adopt(r, g); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				m.CheckAccounts(ctx, time.Minute, func(context.Context, string, string) (string, error) { return "two", nil })
+			}()
+			time.Sleep(2 * time.Minute)
+			for _, uid := range order {
+				r := testRequest
+				r.Pod.UID = "pod-" + uid
+				g, _, err := m.Get(t.Context(), r)
+				if err != nil || g.Claims.ServiceAccount.UID != "two" {
+					t.Errorf("order %q: the token of %q is of account %q, %v", order, uid, g.Claims.ServiceAccount.UID, err)
+				}
+			}
+			if f.Calls() != 1 {
+				t.Errorf("%d mints, want one", f.Calls())
+			}
+			cancel()
+			<-done
+		})
+	}
 }

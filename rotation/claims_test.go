@@ -97,6 +97,7 @@ func TestNewGrant(t *testing.T) {
 		{"status later than the claims", plain, issued.Add(time.Hour * 24), 3600 * time.Second},
 		{"only the status says when", `{"iat": 1800000000}`, issued.Add(600 * time.Second), 600 * time.Second},
 		{"status in the past", plain, issued.Add(-time.Hour), 0},
+		{"a tenth of a second", `{"iat": 1800000000.9, "exp": 1800000001}`, time.Time{}, 0},
 		{"nothing says when", `{"iat": 1800000000}`, time.Time{}, 0},
 		{"not a token", "", time.Time{}, 0},
 	}

@@ -62,8 +62,8 @@ func NewGrant(token Token, expiration, received time.Time) (Grant, error) {
 			lifetime = granted
 		}
 	}
-	if lifetime <= 0 {
-		return Grant{}, errors.New("the token has no lifetime: it expires before it was issued, or does not say when")
+	if lifetime < time.Second {
+		return Grant{}, errors.New("the token has no lifetime: it expires when or before it was issued, or does not say when")
 	}
 	return Grant{Token: token, Claims: claims, Received: received, Lifetime: lifetime}, nil
 }

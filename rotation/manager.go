@@ -86,6 +86,9 @@ func NewManager(minter Minter, policy Policy, options ...Option) (*Manager, erro
 func (m *Manager) Get(ctx context.Context, r Request) (grant Grant, due time.Time, err error) {
 	grant, due, err = m.get(ctx, r)
 	if !grant.Valid(time.Now()) {
+		if err == nil {
+			err = errors.New("the token expired before it could be used")
+		}
 		return Grant{}, time.Time{}, err
 	}
 	return grant, due, err

@@ -168,6 +168,9 @@ func (o *options) checkTimes() error {
 	if o.policy.MaxAge < 10*time.Second {
 		return fmt.Errorf("invalid --rotation-max-age %v: want at least 10s", o.policy.MaxAge)
 	}
+	if o.accounts > 0 && o.accounts < time.Second {
+		return fmt.Errorf("invalid --service-account-check-interval %v: want 0, or at least 1s", o.accounts)
+	}
 	for name, d := range map[string]time.Duration{
 		"generation-grace": o.grace, "mass-removal-hold": o.hold, "service-account-check-interval": o.accounts,
 	} {

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/token-projector/token-projector/internal/clock"
 	"github.com/token-projector/token-projector/kube"
+	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/rotation"
 )
 
@@ -17,10 +20,15 @@ import (
 func watchClock(ctx context.Context, logger *slog.Logger, client *kube.Client, tokens *rotation.Manager) error {
 	return clock.Watch(ctx, func(c clock.Change) {
 		logger.Warn("the clock was set, or the machine slept; tokens are looked at again", "set_by", c.Set, "slept", c.Slept)
-		if err := client.LearnServerTime(ctx, c.Slept > 0); err != nil {
-			logger.Warn("the API server's time is not known", "error", err)
+		if c.Slept > 0 {
+			client.ForgetServerTime()
 		}
 		tokens.ClockChanged(c.Slept)
+		if err := client.LearnServerTime(ctx); err != nil {
+			logger.Warn("the API server's time is not known", "error", err)
+			return
+		}
+		tokens.ServerClockChanged() // its clock may have been set with ours
 	})
 }
 
@@ -30,6 +38,23 @@ func serverClockChanged(logger *slog.Logger, client *kube.Client, tokens *rotati
 	now, _ := client.ServerTime()
 	logger.Warn("the API server's clock was set, or ours; tokens are looked at again", "server_time", now.UTC())
 	tokens.ServerClockChanged()
+}
+
+// afterOutage passes each rotation on, and calls ended when the API server grants
+// a token after it could not be asked: what has lapsed meanwhile must not wait for
+// its own next attempt. What it refused for a reason is no outage.
+func afterOutage(next func(rotation.Rotation), ended func()) func(rotation.Rotation) {
+	var away atomic.Bool
+	return func(r rotation.Rotation) {
+		next(r)
+		var reason interface{ RetryAfter() time.Duration }
+		switch {
+		case r.Err == nil && away.Swap(false):
+			go ended() // this is in the middle of a pass
+		case r.Err != nil && !errors.As(r.Err, &reason) && !errors.Is(r.Err, projector.ErrCatchingUp):
+			away.Store(true)
+		}
+	}
 }
 
 // rotateOnSignal replaces all tokens, one after another, at each SIGUSR1: for a

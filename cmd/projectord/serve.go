@@ -76,12 +76,14 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 	if err != nil {
 		return err
 	}
+	var volumes *projector.Projector
+	observe := afterOutage(metrics.NewRotations(registry), func() { volumes.EnqueueUrgent() })
 	tokens, err := rotation.NewManager(metrics.NewMinter(registry, client), o.policy, rotation.WithPace(pace),
-		rotation.WithServerClock(client.ServerTime), rotation.WithObserver(metrics.NewRotations(registry)))
+		rotation.WithServerClock(client.ServerTime), rotation.WithObserver(observe))
 	if err != nil {
 		return err
 	}
-	volumes, err := projector.New(projector.Config{
+	volumes, err = projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
 		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Selector: o.selector,
 		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,

@@ -24,7 +24,7 @@ func NewMinter(r prometheus.Registerer, next rotation.Minter) *Minter {
 		Help: "When the API server last granted a token, as seconds since 1970; 0 if it has not yet.",
 	}), duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: names.MetricsNamespace, Name: "token_request_duration_seconds",
-		Help:    "Time that TokenRequests took, waiting for the client's own rate limit included, by result.",
+		Help:    "Time that TokenRequests took, without waiting for a place in the rate limit, by result.",
 		Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"result"})}
 	for _, result := range []string{resultSuccess, resultError} {

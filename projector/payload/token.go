@@ -45,6 +45,8 @@ func (s tokenSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 		return nil, errNotFetched
 	case token.Err != nil:
 		return nil, token.Err
+	case token.Value.Token.IsZero():
+		return nil, errNotFetched // an empty file would be worse than none
 	}
 	f := d.credential(s.Path, []byte(token.Value.Token.Reveal())) // without a newline: some SDKs do not trim
 	f.ModTime = token.Value.Received                              // from which the next process reads its age
