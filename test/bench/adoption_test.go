@@ -77,6 +77,9 @@ func (r *rig) restart(name, skew string, meanwhile func()) (requests, inodes int
 		if metric(r.B, metrics, "projectord_adoptions_total") == adopted {
 			break
 		}
+		if time.Since(start) > time.Minute {
+			r.Fatal("not all volumes are taken over")
+		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	ready := time.Since(start)

@@ -18,7 +18,8 @@ var missed = flag.String("missed", "fail", "what a time above its limit does: fa
 type figure struct {
 	key, format string
 	value       float64
-	limit       float64 // 0: none
+	limit       float64
+	limited     bool
 	isTime      bool
 	text        string // of a label, in the place of a value
 }
@@ -31,10 +32,16 @@ func fig(key, format string, value float64) figure {
 }
 
 // atMost gives a size or a count its limit.
-func (f figure) atMost(limit float64) figure { f.limit = limit; return f }
+func (f figure) atMost(limit float64) figure {
+	f.limit, f.limited = limit, true
+	return f
+}
 
 // within gives a time, or a ratio of two, its limit.
-func (f figure) within(limit float64) figure { f.limit, f.isTime = limit, true; return f }
+func (f figure) within(limit float64) figure {
+	f.limit, f.limited, f.isTime = limit, true, true
+	return f
+}
 
 // result prints a RESULT line, and a MISSED line for each figure above its
 // limit.
@@ -54,7 +61,7 @@ func result(b *testing.B, name string, figures ...figure) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if f.limit == 0 || printed <= f.limit {
+		if !f.limited || printed <= f.limit {
 			continue
 		}
 		over = append(over, fmt.Sprintf("MISSED %s %s=%s limit=%g", name, f.key, text, f.limit))
@@ -79,6 +86,7 @@ func TestResultFailsAboveALimit(t *testing.T) {
 		want bool
 	}{
 		{"no limit", fig("a", "%.0f", 9), false},
+		{"above zero", fig("a", "%.0f", 1).atMost(0), true},
 		{"at the limit", fig("a", "%.0f", 9).atMost(9), false},
 		{"size above", fig("a", "%.0f", 9).atMost(8), true},
 		{"time above", fig("a", "%.1f", 9).within(8), true},

@@ -87,6 +87,22 @@ func TestReferee(t *testing.T) {
 				}
 				return s
 			},
+			"long_outage": func(t *testing.T) *scene {
+				// Longer than tokens live: they lapse, and must be replaced within the
+				// time that docs/reliability.md states.
+				const outage, bound = 70 * time.Second, 35 * time.Second
+				s := newScene(t, shared, life)
+				s.referee.Excuse(outage + bound)
+				s.proxy.Set(proxy.Rules{Fail: func(*http.Request) int { return http.StatusServiceUnavailable }})
+				s.proxy.Cut()
+				s.left(outage)
+				s.proxy.Set(life)
+				s.left(bound)
+				for range 5 {
+					s.left(time.Second)
+				}
+				return s
+			},
 			"empty_relist": func(t *testing.T) *scene {
 				s := newScene(t, shared, life)
 				for s.left(8 * time.Second) {
@@ -189,7 +205,13 @@ func TestRefereeSees(t *testing.T) {
 					return 0
 				}})
 			},
-			"adoption_off": func(s *scene) { s.daemon.Kill() },
+			// The next process takes over nothing, because it looks elsewhere.
+			"adoption_off": func(s *scene) {
+				s.daemon.Kill()
+				s.flags = append(s.flags, "--root-dir="+s.T.TempDir(), "--volume-medium=directory")
+				s.start()
+				s.waitReady()
+			},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

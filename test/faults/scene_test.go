@@ -34,6 +34,10 @@ var scenarioSeconds = flag.Int("scenario-seconds", 70, "how long each scenario o
 // out after 45 s, and a reflector waits for up to 30 s.
 const watchRecovers = 80 * time.Second
 
+// maxRequests is how many requests each token may take, with those that failed. A
+// daemon that adopts nothing takes more when it is killed every few seconds.
+const maxRequests = 6
+
 // shortLife is the lifetime of the tokens in scenarios: rotated after 48 s at
 // the latest, they leave an outage 12 s.
 const shortLife = 60 * time.Second
@@ -140,6 +144,13 @@ func (s *scene) start() {
 	})
 }
 
+func (s *scene) waitReady() {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+	defer cancel()
+	s.must(s.daemon.WaitReady(ctx))
+}
+
 func (s *scene) makeAccount() {
 	s.Helper()
 	_, err := s.client.CoreV1().ServiceAccounts(s.ns).Create(s.ctx,
@@ -201,7 +212,8 @@ func (s *scene) judge(name string) {
 	s.Helper()
 	s.referee.ReviewAll(s.ctx)
 	report := s.referee.Report()
-	made, granted := s.proxy.TokenRequests()
+	made, _ := s.proxy.TokenRequests()
+	each := float64(made) / float64(max(report.Tokens, 1))
 	pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{})
 	s.must(err)
 	for i := range pods.Items {
@@ -213,11 +225,14 @@ func (s *scene) judge(name string) {
 		s.must(err)
 		leaked = len(found)
 	}
-	fmt.Printf("RESULT referee scenario=%s seconds=%.0f rotations=%d readings=%d lapsed=%d wrong_identity=%d torn=%d leaked_volumes=%d requests_per_rotation=%.2f\n",
+	fmt.Printf("RESULT referee scenario=%s seconds=%.0f rotations=%d readings=%d lapsed=%d wrong_identity=%d torn=%d leaked_volumes=%d requests_per_rotation=%.2f excused_seconds=%.0f\n",
 		name, time.Since(s.began).Seconds(), report.Rotations, report.Readings, report.Lapsed, report.WrongIdentity, report.Broken, leaked,
-		float64(made)/float64(max(granted, 1)))
+		each, report.Excused.Seconds())
 	if report.Lapsed+report.WrongIdentity+report.Broken+leaked > 0 {
 		s.Errorf("%s: %q", name, report.Problems)
+	}
+	if each > maxRequests {
+		s.Errorf("%s: %.1f requests for each token, want at most %d", name, each, maxRequests)
 	}
 	if report.Rotations == 0 || report.Readings == 0 {
 		s.Error("nothing was rotated, or nothing read")

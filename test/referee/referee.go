@@ -50,6 +50,8 @@ type Report struct {
 	Lapsed, WrongIdentity, Broken int
 	// RotationsOf counts by path.
 	RotationsOf map[string]int
+	// Excused is how long tokens were not counted as lapsed.
+	Excused time.Duration
 	// Problems says what was wrong, each thing once.
 	Problems []string
 }
@@ -60,6 +62,8 @@ type Referee struct {
 	client   kubernetes.Interface
 	interval time.Duration
 	onChange func(Change)
+
+	reviews sync.WaitGroup // that are under way
 
 	mu      sync.Mutex
 	files   map[string]*watched
@@ -105,6 +109,7 @@ func (r *Referee) Excuse(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.excused = time.Now().Add(d)
+	r.report.Excused += d
 }
 
 // ReviewAll asks the API server about the token in each file as it is now, and
@@ -131,8 +136,9 @@ func (r *Referee) Report() Report {
 	return report
 }
 
-// Run reads until ctx ends.
+// Run reads until ctx ends, and waits for the reviews that are under way.
 func (r *Referee) Run(ctx context.Context) {
+	defer r.reviews.Wait()
 	ticker := time.NewTicker(r.interval)
 	defer ticker.Stop()
 	for {
@@ -194,10 +200,32 @@ func (r *Referee) change(ctx context.Context, f *watched, text string, claims ro
 		r.count(func(c *Report) *int { c.RotationsOf[f.Path]++; return &c.Rotations }, f, "")
 	}
 	f.seen, f.text, f.claims = true, text, claims
-	if err := Review(ctx, r.client, f.File, text); err != nil && ctx.Err() == nil {
-		r.count(func(c *Report) *int { return &c.WrongIdentity }, f, err.Error())
-	}
+	r.reviews.Go(func() { // an API server that is slow must not stop the readings
+		if err := r.review(ctx, f.File, text, claims); err != nil && ctx.Err() == nil {
+			r.count(func(c *Report) *int { return &c.WrongIdentity }, f, err.Error())
+		}
+	})
 	r.onChange(change)
+}
+
+// review is Review, again and again while the API server is away and the token
+// should be valid.
+func (r *Referee) review(ctx context.Context, f File, text string, claims rotation.Claims) error {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := Review(attempt, r.client, f, text)
+		cancel()
+		if !errors.Is(err, errNotAsked) || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(claims.IssuedAt) > claims.Lifetime() {
+			return nil // nobody can say any more
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // count adds one, and remembers what is wrong, if something is.
@@ -213,6 +241,9 @@ func (r *Referee) count(which func(*Report) *int, f *watched, problem string) {
 	}
 }
 
+// errNotAsked says that the API server gave no opinion.
+var errNotAsked = errors.New("asking for a review")
+
 // ErrRefused says that the API server does not accept a token.
 var ErrRefused = errors.New("the API server refuses the token")
 
@@ -225,7 +256,7 @@ func Review(ctx context.Context, client kubernetes.Interface, f File, text strin
 	}
 	review, err := client.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("asking for a review: %w", err)
+		return fmt.Errorf("%w: %w", errNotAsked, err)
 	}
 	if !review.Status.Authenticated {
 		return fmt.Errorf("%w: %s", ErrRefused, review.Status.Error)
