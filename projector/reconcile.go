@@ -88,9 +88,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		if generation == "" {
 			return time.Time{}, unfit
 		}
-		// Whatever has grown, or is in the way of something, stays as it was;
-		// tokens must not lapse for it.
-		if files, err = p.keepUnclaimed(onlyTokens(files, v), path, dir); err != nil {
+		if files, err = p.tokensOnly(files, v, path, dir); err != nil {
 			return time.Time{}, errors.Join(unfit, err)
 		}
 		stale = errors.Join(stale, unfit)
@@ -201,10 +199,13 @@ func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *ato
 	return files, nil
 }
 
-// onlyTokens are the files of a volume's token sources.
-func onlyTokens(files []atomicdir.File, v payload.Volume) []atomicdir.File {
+// tokensOnly is for files of which some have grown too large, or are in the way
+// of others: the tokens, and for all else what is published. Tokens must not
+// lapse for it.
+func (p *Projector) tokensOnly(files []atomicdir.File, v payload.Volume, where string, dir *atomicdir.Dir) ([]atomicdir.File, error) {
 	tokens := v.TokenPaths()
-	return slices.DeleteFunc(files, func(f atomicdir.File) bool { _, ok := tokens[f.Path]; return !ok })
+	files = slices.DeleteFunc(files, func(f atomicdir.File) bool { _, ok := tokens[f.Path]; return !ok })
+	return p.keepUnclaimed(files, where, dir)
 }
 
 // sourcesError joins the errors of a volume's sources.

@@ -208,7 +208,7 @@ func TestRefereeSees(t *testing.T) {
 			// The next process takes over nothing, because it looks elsewhere.
 			"adoption_off": func(s *scene) {
 				s.daemon.Kill()
-				s.flags = append(s.flags, "--root-dir="+s.T.TempDir(), "--volume-medium=directory")
+				s.flags = append(s.flags, "--root-dir="+s.TempDir(), "--volume-medium=directory")
 				s.start()
 				s.waitReady()
 			},
