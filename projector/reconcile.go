@@ -85,11 +85,8 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 
 	if unfit := p.medium.fits(path, files); unfit != nil {
-		if generation == "" {
-			return time.Time{}, unfit
-		}
-		if files, err = p.tokensOnly(files, v, path, dir); err != nil {
-			return time.Time{}, errors.Join(unfit, err)
+		if files, err = p.tokensOnly(unfit, files, v, path, dir); err != nil {
+			return time.Time{}, err
 		}
 		stale = errors.Join(stale, unfit)
 	}
@@ -200,12 +197,19 @@ func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *ato
 }
 
 // tokensOnly is for files of which some have grown too large, or are in the way
-// of others: the tokens, and for all else what is published. Tokens must not
-// lapse for it.
-func (p *Projector) tokensOnly(files []atomicdir.File, v payload.Volume, where string, dir *atomicdir.Dir) ([]atomicdir.File, error) {
+// of others, as unfit says: the tokens, and for all else what is published. Tokens
+// must not lapse for it.
+func (p *Projector) tokensOnly(unfit error, files []atomicdir.File, v payload.Volume, where string, dir *atomicdir.Dir) ([]atomicdir.File, error) {
 	tokens := v.TokenPaths()
 	files = slices.DeleteFunc(files, func(f atomicdir.File) bool { _, ok := tokens[f.Path]; return !ok })
-	return p.keepUnclaimed(files, where, dir)
+	files, err := p.keepUnclaimed(files, where, dir)
+	switch {
+	case errors.Is(err, errNothingPublished):
+		return nil, unfit
+	case err != nil:
+		return nil, errors.Join(unfit, err)
+	}
+	return files, nil
 }
 
 // sourcesError joins the errors of a volume's sources.
