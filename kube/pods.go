@@ -42,9 +42,10 @@ func (c *Client) newPodWatch() (cache.Indexer, cache.Controller) {
 		Handler: cache.ResourceEventHandlerFuncs{
 			AddFunc: c.podEvent,
 			UpdateFunc: func(before, now any) {
-				// One Pod may have taken another's name between two events.
+				// One Pod may have taken another's name between two events, which
+				// then is deleted.
 				if before.(*corev1.Pod).UID != now.(*corev1.Pod).UID {
-					c.podEvent(before)
+					c.podDeleted(before)
 				}
 				c.podEvent(now)
 			},

@@ -218,3 +218,22 @@ func TestHoldBeginsAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestAdoptedIsCalledOnce, when each volume has been looked at.
+func TestAdoptedIsCalledOnce(t *testing.T) {
+	adopted := 0
+	testWith(t, func(c *Config) { c.Adopted = func() { adopted++ } }, func(t *testing.T, h *harness) {
+		if adopted != 1 {
+			t.Errorf("called %d times without any volume, want once", adopted)
+		}
+		h.apply(newPod("u"))
+		h.apply(newPod("v"))
+		h.stop()
+		h.change(func(c *fakeCluster) { delete(c.watch, "v"); c.confirmErr = errAway })
+		h.start()
+		h.sleep(time.Hour)
+		if adopted != 2 || h.status("u").Phase != PhaseReady {
+			t.Errorf("called %d times in two processes, want twice", adopted)
+		}
+	})
+}

@@ -86,6 +86,9 @@ type Config struct {
 	// suddenly many and no deletion was seen; DefaultMassRemovalHold is what
 	// projectord uses. Zero removes them at once.
 	MassRemovalHold time.Duration
+	// Adopted, unless nil, is called once, when every volume that an earlier
+	// process left has been looked at. It must not block.
+	Adopted func()
 	// Selector chooses by their labels the Pods that get volumes; the default
 	// is all. A Pod that has volumes keeps them when it is no longer chosen.
 	Selector labels.Selector
@@ -112,6 +115,7 @@ type Projector struct {
 	mu      sync.Mutex
 	volumes map[Key]*volume
 	stats   Stats
+	unseen  map[Key]bool                          // volumes of an earlier process; nil when Adopted was called
 	early   map[Key]bool                          // keys of events before Run
 	queue   workqueue.TypedDelayingInterface[Key] // nil before Run
 }
@@ -127,6 +131,9 @@ func New(cfg Config) (*Projector, error) {
 		return nil, fmt.Errorf("generation grace %s: want 0 or more", cfg.GenerationGrace)
 	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:
 		return nil, errors.New("projector needs a cluster, a token manager and a logger")
+	}
+	if cfg.Adopted == nil {
+		cfg.Adopted = func() {}
 	}
 	if cfg.Selector == nil {
 		cfg.Selector = labels.Everything()

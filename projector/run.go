@@ -28,15 +28,17 @@ func (p *Projector) Run(ctx context.Context) error {
 	p.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Key]{
 		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Key]{Queue: p.order}),
 	})
+	p.unseen = make(map[Key]bool, len(leftovers))
 	for _, key := range leftovers {
 		p.entryLocked(key)
-		p.early[key] = true
+		p.early[key], p.unseen[key] = true, true
 	}
 	for key := range p.early {
 		p.queue.Add(key)
 	}
 	p.early = nil
 	p.mu.Unlock()
+	p.seen(Key{}) // there may be none
 
 	var wg sync.WaitGroup
 	for range workers {
@@ -69,6 +71,7 @@ func (p *Projector) work(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return true // what failed because of the end is no failure
 	}
+	p.seen(key)
 	if errors.Is(err, errNoVerdict) {
 		err = nil
 	} else {
@@ -85,6 +88,20 @@ func (p *Projector) work(ctx context.Context) bool {
 		p.queue.AddAfter(key, wait)
 	}
 	return true
+}
+
+// seen takes note of a pass that has ended.
+func (p *Projector) seen(key Key) {
+	p.mu.Lock()
+	delete(p.unseen, key)
+	last := p.unseen != nil && len(p.unseen) == 0
+	if last {
+		p.unseen = nil
+	}
+	p.mu.Unlock()
+	if last {
+		p.cfg.Adopted()
+	}
 }
 
 // contain keeps a panic in the volume whose pass it is: it becomes an error.

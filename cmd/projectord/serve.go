@@ -45,6 +45,7 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	conditions := health.NewSet(logger)
 	api := conditions.Add("api-server", "not connected yet")
 	credential := conditions.Add("credential", "")
+	volumes := conditions.Add("volumes", "those of an earlier process are not taken over yet; they stay as they are")
 	registry := metrics.NewRegistry(version())
 	server, err := httpserver.Listen(o.httpAddr, conditions.Problems, registry)
 	if err != nil {
@@ -54,13 +55,13 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
-	reports := reports{api: api.Report, credential: credential.Report}
+	reports := reports{api: api.Report, credential: credential.Report, volumes: volumes.Report}
 	group.Go(func() error { return project(ctx, o, logger, reports, registry) })
 	return group.Wait()
 }
 
 // reports are told what is wrong, or nil.
-type reports struct{ api, credential func(error) }
+type reports struct{ api, credential, volumes func(error) }
 
 // project connects to the cluster, then keeps the node's volumes until ctx
 // ends.
@@ -87,6 +88,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
 		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Selector: o.selector,
 		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,
+		Adopted: func() { report.volumes(nil) },
 	})
 	if err != nil {
 		return err
