@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -25,10 +26,14 @@ func TestClockStepped(t *testing.T) {
 		stepped += by
 		// By a clock that nobody sets, so that it is right again in the end.
 		now := unix.NsecToTimespec(base.Add(time.Since(base) + stepped).UnixNano())
-		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
-			t.Fatalf("setting the clock, which needs CAP_SYS_TIME: %v", err)
+		switch err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); {
+		case errors.Is(err, unix.EPERM):
+			t.Skip("this machine's clock can't be set: it needs CAP_SYS_TIME")
+		case err != nil:
+			t.Fatalf("setting the clock: %v", err)
 		}
 	}
+	setClock(0) // or skip, before anything is changed
 	t.Cleanup(func() { setClock(-stepped) })
 	for _, by := range []time.Duration{step, -step, -step, step} {
 		s.left(10 * time.Second)
