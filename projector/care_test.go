@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
@@ -235,5 +236,27 @@ func TestAdoptedIsCalledOnce(t *testing.T) {
 		if adopted != 2 || h.status("u").Phase != PhaseReady {
 			t.Errorf("called %d times in two processes, want twice", adopted)
 		}
+	})
+}
+
+// TestServesAPodThatOnlyTheAPIHas: the watch has lost it, and a LIST finds it; that
+// is no problem worth telling.
+func TestServesAPodThatOnlyTheAPIHas(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		pod := newPod("u")
+		h.apply(pod)
+		h.change(func(c *fakeCluster) { c.vouches = map[types.UID]*corev1.Pod{"u": pod} })
+		for range 20 {
+			h.loseSight(pod)
+			h.sleep(checkInterval)
+		}
+		if id := h.token("u"); id < "2" {
+			t.Errorf("token %s after %v", id, 20*checkInterval)
+		}
+		h.change(func(c *fakeCluster) {
+			if len(c.events) > 0 {
+				t.Errorf("events %q", c.events)
+			}
+		})
 	})
 }

@@ -32,6 +32,7 @@ type fakeCluster struct {
 	watch      map[types.UID]*corev1.Pod
 	truth      map[types.UID]bool // Pods that exist
 	confirmErr error
+	vouches    map[types.UID]*corev1.Pod // known from ConfirmGone on
 	configMaps map[string]*corev1.ConfigMap
 	secrets    map[string]map[string][]byte
 	bundles    []*certificatesv1.ClusterTrustBundle
@@ -99,6 +100,9 @@ func (c *fakeCluster) ConfirmGone(_ context.Context, pod PodRef) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.confirmations++
+	if found := c.vouches[pod.UID]; found != nil {
+		c.watch[pod.UID] = found
+	}
 	return !c.truth[pod.UID], c.confirmErr
 }
 

@@ -101,6 +101,9 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.
 	if err != nil {
 		return time.Time{}, fmt.Errorf("asking whether the Pod is gone, until then its volume stays: %w", err)
 	}
+	if !confirmed && p.cfg.Cluster.Pod(key.PodUID) != nil {
+		return time.Now(), errNoVerdict // it is known now, if only by what was just asked
+	}
 	if !confirmed {
 		return time.Time{}, errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
 	}
