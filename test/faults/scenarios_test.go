@@ -92,6 +92,7 @@ func TestReferee(t *testing.T) {
 				// time that docs/reliability.md states.
 				const outage, bound = 70 * time.Second, 35 * time.Second
 				s := newScene(t, shared, life)
+				s.maxRequests = 20 // a token of a minute is tried every few seconds
 				s.referee.Excuse(outage + bound)
 				s.proxy.Set(proxy.Rules{Fail: func(*http.Request) int { return http.StatusServiceUnavailable }})
 				s.proxy.Cut()

@@ -34,10 +34,6 @@ var scenarioSeconds = flag.Int("scenario-seconds", 70, "how long each scenario o
 // out after 45 s, and a reflector waits for up to 30 s.
 const watchRecovers = 80 * time.Second
 
-// maxRequests is how many requests each token may take, with those that failed. A
-// daemon that adopts nothing takes more when it is killed every few seconds.
-const maxRequests = 6
-
 // shortLife is the lifetime of the tokens in scenarios: rotated after 48 s at
 // the latest, they leave an outage 12 s.
 const shortLife = 60 * time.Second
@@ -58,6 +54,10 @@ type scene struct {
 	referee *referee.Referee
 	running sync.WaitGroup
 	began   time.Time
+	// maxRequests is how many requests each token may take, with those that
+	// failed. A daemon that adopts nothing takes more when it is killed every few
+	// seconds.
+	maxRequests float64
 }
 
 var scenes atomic.Int64
@@ -74,7 +74,7 @@ func newSceneOn(t *testing.T, cluster *devcluster.Cluster, rules proxy.Rules, pr
 	t.Helper()
 	n := scenes.Add(1)
 	s := &scene{T: t, ctx: t.Context(), cluster: cluster, dir: t.TempDir(), flags: flags,
-		node: fmt.Sprint("node-", n), ns: fmt.Sprint("scene-", n), began: time.Now()}
+		node: fmt.Sprint("node-", n), ns: fmt.Sprint("scene-", n), began: time.Now(), maxRequests: 6}
 	t.Cleanup(func() { s.must(isolate.UnmountBelow(s.dir)) })
 	var err error
 	s.client, err = cluster.Admin()
@@ -231,8 +231,8 @@ func (s *scene) judge(name string) {
 	if report.Lapsed+report.WrongIdentity+report.Broken+leaked > 0 {
 		s.Errorf("%s: %q", name, report.Problems)
 	}
-	if each > maxRequests {
-		s.Errorf("%s: %.1f requests for each token, want at most %d", name, each, maxRequests)
+	if each > s.maxRequests {
+		s.Errorf("%s: %.1f requests for each token, want at most %.0f", name, each, s.maxRequests)
 	}
 	if report.Rotations == 0 || report.Readings == 0 {
 		s.Error("nothing was rotated, or nothing read")
