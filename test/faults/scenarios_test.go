@@ -77,10 +77,10 @@ func TestReferee(t *testing.T) {
 			},
 			"throttled": func(t *testing.T) *scene {
 				s := newScene(t, shared, life)
-				// Half of all fail: that ten in a row do, within the last 20% of a life, is
-				// one in a thousand.
+				// A third of all fail: that ten in a row do, which is about what fits into
+				// the last 20% of such a life, is one in 60,000.
 				s.proxy.Set(proxy.Rules{Lifetime: shortLife, RetryAfter: 1, Fail: func(r *http.Request) int {
-					if !proxy.IsTokenRequest(r) || rand.IntN(2) == 0 {
+					if !proxy.IsTokenRequest(r) || rand.IntN(3) > 0 {
 						return 0
 					}
 					return []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}[rand.IntN(3)]
