@@ -107,7 +107,7 @@ type delayed struct {
 
 func (d delayed) Unwrap() error { return d.error }
 
-// RetryAfter is how long; see backoff in package projector.
+// RetryAfter is how long; see projector.RetryAfter.
 func (d delayed) RetryAfter() time.Duration { return d.after }
 
 // settledRetry is how soon an answer is asked for again that only a change of

@@ -51,9 +51,6 @@ func (b backoff) wait(key Key, err error, deadline time.Time) time.Duration {
 	}
 	d = min(d, atMost)
 	d = d/2 + rand.N(d/2+1)
-	var asks interface{ RetryAfter() time.Duration }
-	if errors.As(err, &asks) {
-		d = max(d, min(asks.RetryAfter(), atMost))
-	}
-	return d
+	after, _ := RetryAfter(err)
+	return max(d, min(after, atMost))
 }

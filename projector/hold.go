@@ -57,7 +57,7 @@ func (p *Projector) hold(key Key) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v, now := p.entryLocked(key), time.Now()
-	first := !v.held
+	first := true
 	for _, other := range p.volumes {
 		first = first && !other.held
 	}

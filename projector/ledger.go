@@ -103,9 +103,7 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife)
 	if result.Changed {
 		p.stats.Published++
 	}
-	if v.generation != "" {
-		p.order.set(key, life.deadline)
-	}
+	p.order.set(key, life.deadline)
 	path := v.path
 	foreign := !slices.Equal(v.foreign, result.Foreign)
 	v.foreign = result.Foreign

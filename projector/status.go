@@ -10,6 +10,16 @@ import (
 // seen it yet. It is retried like any error, and reported only if it lasts.
 var ErrCatchingUp = errors.New("the API server knows of no Pod on this node that needs this; of a new Pod it learns in a moment")
 
+// RetryAfter is for how long an error of a Cluster or a Minter asks to be left
+// alone, by a method RetryAfter() time.Duration, and whether it does.
+func RetryAfter(err error) (after time.Duration, asked bool) {
+	var asks interface{ RetryAfter() time.Duration }
+	if !errors.As(err, &asks) {
+		return 0, false
+	}
+	return asks.RetryAfter(), true
+}
+
 // catchUpTime is how long ErrCatchingUp is not reported.
 const catchUpTime = 10 * time.Second
 

@@ -96,19 +96,12 @@ func (m *Manager) spreadLocked(r Request, e *entry, now time.Time) {
 // old.
 func (m *Manager) ServerClockChanged() {
 	now := time.Now()
-	m.mu.Lock()
-	for r, e := range m.entries {
-		if e.grant.Token.IsZero() {
-			continue
-		}
+	m.change(func(r Request, e *entry) {
 		if age, err := m.age(e.grant, now); err == nil && age > now.Sub(e.grant.Received) {
 			e.grant.Received = now.Add(-age)
 			m.spreadLocked(r, e, now)
 		}
-	}
-	onDue := m.onDue
-	m.mu.Unlock()
-	onDue()
+	})
 }
 
 // ClockChanged says that the node's clock was set, or that the machine slept
@@ -117,11 +110,7 @@ func (m *Manager) ServerClockChanged() {
 // as by Adopt.
 func (m *Manager) ClockChanged(slept time.Duration) {
 	now := time.Now()
-	m.mu.Lock()
-	for r, e := range m.entries {
-		if e.grant.Token.IsZero() {
-			continue
-		}
+	m.change(func(r Request, e *entry) {
 		// Differences of time.Time go by a clock that nobody sets and that does
 		// not count sleep. This keeps its reading, and takes the new wall time.
 		e.grant.Received = now.Add(-(now.Sub(e.grant.Received) + slept))
@@ -129,6 +118,17 @@ func (m *Manager) ClockChanged(slept time.Duration) {
 			e.moved = now.Add(e.moved.Sub(now) - slept)
 		}
 		m.spreadLocked(r, e, now)
+	})
+}
+
+// change calls f, with the lock, for each token that is held, and has what may
+// be due now looked at.
+func (m *Manager) change(f func(r Request, e *entry)) {
+	m.mu.Lock()
+	for r, e := range m.entries {
+		if !e.grant.Token.IsZero() {
+			f(r, e)
+		}
 	}
 	onDue := m.onDue
 	m.mu.Unlock()

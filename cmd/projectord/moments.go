@@ -47,11 +47,11 @@ func afterOutage(next func(rotation.Rotation), ended func()) func(rotation.Rotat
 	var away atomic.Bool
 	return func(r rotation.Rotation) {
 		next(r)
-		var reason interface{ RetryAfter() time.Duration }
+		_, refused := projector.RetryAfter(r.Err)
 		switch {
 		case r.Err == nil && away.Swap(false):
 			go ended() // this is in the middle of a pass
-		case r.Err != nil && !errors.As(r.Err, &reason) && !errors.Is(r.Err, projector.ErrCatchingUp):
+		case r.Err != nil && !refused && !errors.Is(r.Err, projector.ErrCatchingUp):
 			away.Store(true)
 		}
 	}
