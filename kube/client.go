@@ -94,16 +94,12 @@ func newClient(o Options) (*Client, error) {
 	if err := connection.load(); err != nil {
 		return nil, err
 	}
-	base, err := connection.base()
-	if err != nil {
-		return nil, err
-	}
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
 	cfg := &rest.Config{
-		Host: base.String(), QPS: o.QPS, Burst: o.Burst,
+		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst,
 		ContentConfig: rest.ContentConfig{
 			ContentType:          runtime.ContentTypeProtobuf,
 			AcceptContentTypes:   runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,

@@ -52,20 +52,24 @@ func writeCA(t *testing.T, dir string, s *httptest.Server) {
 	write(t, filepath.Join(dir, "ca.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
 }
 
-// TestConnectionFollowsItsFiles: the token, the CA and the server's address may
-// each become another.
-func TestConnectionFollowsItsFiles(t *testing.T) {
-	dir, server := t.TempDir(), testServer(t)
+// newConnection is one to a server, with its files in a directory.
+func newConnection(t *testing.T) (c *connection, dir string, server *httptest.Server) {
+	t.Helper()
+	dir, server = t.TempDir(), testServer(t)
 	writeCA(t, dir, server)
 	write(t, filepath.Join(dir, "token"), "one")
-	c := &connection{kubeconfig: writeKubeconfig(t, dir, server.URL)}
+	c = &connection{kubeconfig: writeKubeconfig(t, dir, server.URL)}
 	if err := c.load(); err != nil {
 		t.Fatal(err)
 	}
-	base, err := c.base()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return c, dir, server
+}
+
+// TestConnectionFollowsItsFiles: the token, the CA and the server's address may
+// each become another.
+func TestConnectionFollowsItsFiles(t *testing.T) {
+	c, dir, server := newConnection(t)
+	base := c.current.Load().base
 	client := &http.Client{Transport: c}
 	ask := func() string {
 		t.Helper()
@@ -118,13 +122,7 @@ func TestConnectionFollowsItsFiles(t *testing.T) {
 
 // TestConnectionIsRenewedAfterATimeout: what gave no answer may lead nowhere.
 func TestConnectionIsRenewedAfterATimeout(t *testing.T) {
-	dir, server := t.TempDir(), testServer(t)
-	writeCA(t, dir, server)
-	write(t, filepath.Join(dir, "token"), "one")
-	c := &connection{kubeconfig: writeKubeconfig(t, dir, server.URL)}
-	if err := c.load(); err != nil {
-		t.Fatal(err)
-	}
+	c, _, server := newConnection(t)
 	before := c.current.Load()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
