@@ -26,10 +26,16 @@ import (
 
 // Options say how to reach the API server and as whom.
 type Options struct {
-	// Kubeconfig is the path of the file with the node's credential.
+	// Kubeconfig is the path of the file with the credential. The default is what
+	// the kubelet gives a Pod: its ServiceAccount's token.
 	Kubeconfig string
 	// NodeName is the node whose Pods are served.
 	NodeName string
+	// Identity says as whom to make requests; the default is IdentityAuto.
+	Identity Identity
+	// Fallback lets IdentityAuto use the ServiceAccount's own rights where the
+	// API server refuses impersonation.
+	Fallback bool
 	// QPS and Burst limit requests to the API server; 0 is client-go's default.
 	QPS   float32
 	Burst int
@@ -38,8 +44,8 @@ type Options struct {
 	// Report is told the state of the connection, nil when it works, each time
 	// something is learned of it. The default does nothing.
 	Report func(error)
-	// ReportCredential is told what is wrong with the kubeconfig, or with a file
-	// that it names, each time these are looked at; nil if nothing is. The
+	// ReportCredential is told what is wrong with the files of the credential,
+	// each time these are looked at; nil if nothing is. The
 	// default does nothing.
 	ReportCredential func(error)
 }
@@ -49,6 +55,8 @@ type Options struct {
 type Client struct {
 	node         string
 	nodeUID      string
+	choice       Choice
+	base         *rest.Config // of all rest.Interfaces
 	connection   *connection
 	core         rest.Interface
 	tokens       rest.Interface // the same without a limit; see rotation.Pace
@@ -98,7 +106,8 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &rest.Config{
+	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential}
+	c.base = &rest.Config{
 		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst,
 		ContentConfig: rest.ContentConfig{
 			ContentType:          runtime.ContentTypeProtobuf,
@@ -106,20 +115,33 @@ func newClient(o Options) (*Client, error) {
 			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
 		},
 	}
+	c.events = newEvents(c)
+	if c.authn, err = c.restClient(connection, "/apis", authenticationv1.SchemeGroupVersion, nil); err != nil {
+		return nil, err
+	}
+	return c, c.requestAs(connection)
+}
+
+// requestAs has all requests made through transport but those that ask who
+// somebody is. Call it before Run.
+func (c *Client) requestAs(transport http.RoundTripper) error {
 	var bad error
-	restClient := func(apiPath string, gv schema.GroupVersion, limit flowcontrol.RateLimiter) rest.Interface {
-		c := rest.CopyConfig(cfg)
-		c.APIPath, c.GroupVersion, c.RateLimiter = apiPath, &gv, limit
-		made, err := rest.RESTClientForConfigAndClient(c, &http.Client{Transport: connection})
+	client := func(apiPath string, gv schema.GroupVersion, limit flowcontrol.RateLimiter) rest.Interface {
+		made, err := c.restClient(transport, apiPath, gv, limit)
 		bad = errors.Join(bad, err)
 		return made
 	}
-	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential}
-	c.events = newEvents(c)
-	c.core = restClient("/api", corev1.SchemeGroupVersion, nil)
-	c.tokens = restClient("/api", corev1.SchemeGroupVersion, flowcontrol.NewFakeAlwaysRateLimiter())
-	c.authn = restClient("/apis", authenticationv1.SchemeGroupVersion, nil)
-	c.certificates = restClient("/apis", certificatesv1.SchemeGroupVersion, nil)
+	c.core = client("/api", corev1.SchemeGroupVersion, nil)
+	c.tokens = client("/api", corev1.SchemeGroupVersion, flowcontrol.NewFakeAlwaysRateLimiter())
+	c.certificates = client("/apis", certificatesv1.SchemeGroupVersion, nil)
 	c.pods, c.watch = c.newPodWatch()
-	return c, bad
+	return bad
+}
+
+// restClient makes a client for one API. Without a limit of its own it has the
+// default one.
+func (c *Client) restClient(transport http.RoundTripper, apiPath string, gv schema.GroupVersion, limit flowcontrol.RateLimiter) (rest.Interface, error) {
+	cfg := rest.CopyConfig(c.base)
+	cfg.APIPath, cfg.GroupVersion, cfg.RateLimiter = apiPath, &gv, limit
+	return rest.RESTClientForConfigAndClient(cfg, &http.Client{Transport: transport})
 }

@@ -18,11 +18,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// connection sends requests to the API server with the node's credential as it
-// is now: a kubeconfig, and each file that it names, may be replaced any number
-// of times. A connection that was made before is used until it is idle.
+// connection sends requests to the API server with the credential as it is now:
+// a kubeconfig, and each file that it names, may be replaced any number of
+// times, and so may a Pod's token. A connection that was made before is used until it is idle.
 type connection struct {
-	kubeconfig string
+	kubeconfig string // "": the ServiceAccount of this Pod
 	userAgent  string
 	clock      serverClock
 
@@ -72,13 +72,28 @@ func (c *connection) read() (e *endpoint, err error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading kubeconfig: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", c.source(), err)
 	}
 	return e, nil
 }
 
+// source names where the credential comes from.
+func (c *connection) source() string {
+	if c.kubeconfig == "" {
+		return "the Pod's ServiceAccount token"
+	}
+	return "kubeconfig"
+}
+
+func (c *connection) config() (*rest.Config, error) {
+	if c.kubeconfig == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+}
+
 func (c *connection) readOnce() (*endpoint, error) {
-	first, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	first, err := c.config()
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +101,7 @@ func (c *connection) readOnce() (*endpoint, error) {
 	if e.digest, err = digest(e.files); err != nil {
 		return nil, err
 	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig)
+	cfg, err := c.config()
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +123,8 @@ func (c *connection) readOnce() (*endpoint, error) {
 
 // filesOf are the files that a credential is read from.
 func (c *connection) filesOf(cfg *rest.Config) []string {
-	files := []string{c.kubeconfig}
-	for _, f := range []string{cfg.CAFile, cfg.CertFile, cfg.KeyFile, cfg.BearerTokenFile} {
+	var files []string
+	for _, f := range []string{c.kubeconfig, cfg.CAFile, cfg.CertFile, cfg.KeyFile, cfg.BearerTokenFile} {
 		if f != "" {
 			files = append(files, f)
 		}

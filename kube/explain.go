@@ -38,23 +38,23 @@ func explain(err error) error {
 	var advice string
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		advice = "the kubeconfig, or a file that it names, does not exist (waiting for it)"
+		advice = "a file of the credential does not exist (waiting for it)"
 	case errors.Is(err, fs.ErrPermission):
-		advice = "the kubeconfig, or a file that it names, can't be read by this user"
+		advice = "a file of the credential can't be read by this user"
 	case errors.As(err, &unknownCA):
-		advice = "the API server's certificate is not signed by the CA in the kubeconfig; is it of this cluster?"
+		advice = "the API server's certificate is not signed by the CA of the credential; is it of this cluster?"
 	case errors.As(err, &badHost):
-		advice = "the API server's certificate is not for the server name in the kubeconfig"
+		advice = "the API server's certificate is not for the name by which it is reached"
 	case errors.As(err, &badCert):
 		advice = "the API server's certificate is not valid; is this machine's clock right?"
 	case apierrors.IsUnauthorized(err):
-		advice = "the API server refuses the credential in the kubeconfig; it has expired or is not of this cluster"
+		advice = "the API server refuses the credential; it has expired or is not of this cluster"
 	case isNoRelationship(err):
 		return err // usually the API server's caches; what else it may be, the error says
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		advice = "the namespace is being deleted, and until then what was granted before is valid"
 	case apierrors.IsForbidden(err):
-		advice = "the API server does not permit this; look at the node's permissions, and at admission policies"
+		advice = "the API server does not permit this; look at the permissions of who asks, and at admission policies"
 	case apierrors.IsNotFound(err) && kindOf(err) == "serviceaccounts":
 		advice = "the Pod's ServiceAccount does not exist; create it"
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):

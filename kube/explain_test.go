@@ -31,7 +31,7 @@ func TestExplain(t *testing.T) {
 		{"missing file", fs.ErrNotExist, "does not exist"},
 		{"unreadable file", &os.PathError{Op: "open", Path: "/k", Err: syscall.EACCES}, "can't be read by this user"},
 		{"wrong CA", x509.UnknownAuthorityError{}, "not signed by the CA"},
-		{"wrong name", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "not for the server name"},
+		{"wrong name", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "not for the name"},
 		{"expired server certificate", x509.CertificateInvalidError{Reason: x509.Expired}, "clock"},
 		{"401", apierrors.NewUnauthorized("no"), "refuses the credential"},
 		{"nobody listens", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "nothing listens"},
