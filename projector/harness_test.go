@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -123,7 +122,7 @@ type harness struct {
 	p       *Projector
 	stop    func()
 
-	selector  labels.Selector // for the next start
+	chooses   func(*corev1.Pod) bool // for the next start
 	configure func(*Config)
 }
 
@@ -148,7 +147,7 @@ func (h *harness) start() {
 		h.t.Fatal(err)
 	}
 	cfg := Config{
-		Root: h.root, Cluster: h.cluster, Tokens: tokens, Medium: MediumDirectory, Selector: h.selector,
+		Root: h.root, Cluster: h.cluster, Tokens: tokens, Medium: MediumDirectory, Chooses: h.chooses,
 		Logger: slog.New(slog.NewTextHandler(h.t.Output(), nil)),
 	}
 	h.configure(&cfg)

@@ -17,7 +17,6 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 
@@ -89,9 +88,10 @@ type Config struct {
 	// Adopted, unless nil, is called once, when every volume that an earlier
 	// process left has been looked at. It must not block.
 	Adopted func()
-	// Selector chooses by their labels the Pods that get volumes; the default
-	// is all. A Pod that has volumes keeps them when it is no longer chosen.
-	Selector labels.Selector
+	// Chooses says whether a Pod gets volumes; the default is that all do. A Pod
+	// that has volumes keeps them when it is no longer chosen. It is called by
+	// many goroutines and must not block.
+	Chooses func(*corev1.Pod) bool
 }
 
 // DefaultMassRemovalHold is long enough for somebody to look.
@@ -135,8 +135,8 @@ func New(cfg Config) (*Projector, error) {
 	if cfg.Adopted == nil {
 		cfg.Adopted = func() {}
 	}
-	if cfg.Selector == nil {
-		cfg.Selector = labels.Everything()
+	if cfg.Chooses == nil {
+		cfg.Chooses = func(*corev1.Pod) bool { return true }
 	}
 	m, err := newMedium(cfg.Medium, cfg.SizeLimit)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
@@ -318,11 +317,11 @@ func TestPanicStaysInItsVolume(t *testing.T) {
 	})
 }
 
-func TestSelectorChoosesNewVolumesOnly(t *testing.T) {
+func TestChoosesNewVolumesOnly(t *testing.T) {
 	test(t, func(t *testing.T, h *harness) {
 		h.apply(newPod("before"))
 		h.stop()
-		h.selector = labels.SelectorFromSet(labels.Set{"app": "web"})
+		h.chooses = func(p *corev1.Pod) bool { return p.Labels["app"] == "web" }
 		h.start()
 		chosen := newPod("chosen")
 		chosen.Labels = map[string]string{"app": "web"}
@@ -335,7 +334,7 @@ func TestSelectorChoosesNewVolumesOnly(t *testing.T) {
 		}
 		h.sleep(lifetime)
 		if token := h.token("before"); token == "" || token == "1" {
-			t.Errorf("token %q; a volume that was there before the selector must stay and stay current", token)
+			t.Errorf("token %q; a volume that was there before the choice must stay and stay current", token)
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/projector/payload"
@@ -56,7 +55,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, err
 	}
-	if generation == "" && (pod.DeletionTimestamp != nil || !p.selected(pod)) {
+	if generation == "" && (pod.DeletionTimestamp != nil || !p.cfg.Chooses(pod)) {
 		p.forget(key, false) // what it has would be kept current, but it gets nothing new
 		return time.Time{}, nil
 	}
@@ -159,12 +158,6 @@ func (p *Projector) serverTime() time.Time {
 		return now
 	}
 	return time.Now()
-}
-
-// selected says whether a Pod may get volumes. One that has them keeps them
-// current, whatever becomes of its labels or of the selector.
-func (p *Projector) selected(pod *corev1.Pod) bool {
-	return p.cfg.Selector.Matches(labels.Set(pod.Labels))
 }
 
 // errNothingPublished says why a volume waits: what there is of it is not

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
+	"github.com/token-projector/token-projector/kube"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/rotation"
@@ -23,8 +26,13 @@ import (
 // options are the flags, checked.
 type options struct {
 	kubeconfig string
+	identity   kube.Identity
+	fallback   bool
 	nodeName   string
 	rootDir    string
+	kubeletDir string
+	podSource  string
+	namespaces []string
 	selector   labels.Selector
 	medium     projector.Medium // "": tmpfs where it can be mounted
 	sizeLimit  int64
@@ -39,7 +47,7 @@ type options struct {
 	verbosity  int
 	version    bool
 
-	selectorText, mediumText, sizeText, spreadText string
+	identityText, selectorText, mediumText, sizeText, spreadText string
 }
 
 // Values of flags.
@@ -54,10 +62,15 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.Usage = func() {}
 	fs.SortFlags = false
 	d := rotation.DefaultPolicy()
-	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "file with the credential of this node, user system:node:<node name> in group system:nodes (required)")
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "file with the credential to use (default in a Pod: its ServiceAccount's token)")
+	fs.StringVar(&o.identityText, "identity", string(kube.IdentityAuto), "as whom to make requests: node, with the credential of user system:node:<node name>; impersonate, as the own node by a Pod's ServiceAccount, from Kubernetes 1.36 on; serviceaccount, with that ServiceAccount's own rights; or auto for node or impersonate, whichever the credential is for")
+	fs.BoolVar(&o.fallback, "identity-fallback", false, "let --identity=auto use the ServiceAccount's own rights where the API server refuses impersonation")
 	fs.StringVar(&o.nodeName, "node-name", "", "node whose Pods are served (default: $NODE_NAME, else the host's name)")
 	fs.StringVar(&o.rootDir, "root-dir", names.DefaultRoot, "directory below which volumes lie, as pods/<pod UID>/volumes/kubernetes.io~projected/<volume>")
+	fs.StringVar(&o.kubeletDir, "kubelet-dir", kubelet.DefaultDir, "the --root-dir of the kubelet, if this node has one")
+	fs.StringVar(&o.podSource, "pod-source", podsAuto, "whose projected volumes to write: node, of all Pods of the node; none; or auto for node unless a kubelet serves them, and then only of those that --pod-selector selects")
 	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods that get volumes, such as app=web,tier!=db (default: all)")
+	fs.StringSliceVar(&o.namespaces, "namespaces", nil, "namespaces whose Pods get volumes (default: all)")
 	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")
 	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each tmpfs volume, as a quantity of bytes; 0 is half of the machine's memory")
 	fs.StringVar(&o.httpAddr, "http-address", names.DefaultHTTPAddress, "host:port that serves /livez, /readyz and /metrics")
@@ -110,8 +123,14 @@ func envName(flag string) string {
 
 // check turns texts into values and fills in what depends on the machine.
 func (o *options) check(env func(string) (string, bool)) error {
-	if o.kubeconfig == "" {
-		return errors.New("--kubeconfig is required: the file with the credential of this node")
+	if _, inPod := env("KUBERNETES_SERVICE_HOST"); o.kubeconfig == "" && !inPod {
+		return errors.New("--kubeconfig is required outside of a Pod: the file with the credential of this node")
+	}
+	if o.identity = kube.Identity(o.identityText); !o.identity.Valid() {
+		return fmt.Errorf("invalid --identity %q: want auto, node, impersonate or serviceaccount", o.identityText)
+	}
+	if o.fallback && o.identity != kube.IdentityAuto {
+		return fmt.Errorf("--identity-fallback is for --identity=auto, not %s", o.identity)
 	}
 	if o.nodeName == "" {
 		o.nodeName, _ = env("NODE_NAME")
@@ -123,8 +142,13 @@ func (o *options) check(env func(string) (string, bool)) error {
 		}
 		o.nodeName = strings.ToLower(host)
 	}
-	if !filepath.IsAbs(o.rootDir) {
-		return fmt.Errorf("invalid --root-dir %q: want an absolute path", o.rootDir)
+	for name, dir := range map[string]string{"root-dir": o.rootDir, "kubelet-dir": o.kubeletDir} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("invalid --%s %q: want an absolute path", name, dir)
+		}
+	}
+	if !slices.Contains([]string{podsAuto, podsNode, podsNone}, o.podSource) {
+		return fmt.Errorf("invalid --pod-source %q: want auto, node or none", o.podSource)
 	}
 	if _, port, err := net.SplitHostPort(o.httpAddr); err != nil {
 		return fmt.Errorf("invalid --http-address %q: want host:port", o.httpAddr)
@@ -188,7 +212,7 @@ it requests the tokens, writes the volumes, rotates each token before it
 lapses, and removes what is no longer wanted.
 
 Usage:
-  %s --kubeconfig FILE [flags]
+  %s [flags]
 
 Each flag has an environment form, %sROOT_DIR for --root-dir; a flag
 that is given wins. SIGTERM stops it; volumes stay for the next start.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,8 @@ func TestParse(t *testing.T) {
 			func(o *options) bool { return o.rootDir == "/flag" }},
 		{"NODE_NAME", []string{"--kubeconfig=/k"}, map[string]string{"NODE_NAME": "from-downward-api"},
 			func(o *options) bool { return o.nodeName == "from-downward-api" }},
+		{"in a Pod", nil, map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1", "NODE_NAME": "n", "PROJECTORD_NAMESPACES": "a,b"},
+			func(o *options) bool { return o.kubeconfig == "" && slices.Equal(o.namespaces, []string{"a", "b"}) }},
 		{"the host's name", []string{"--kubeconfig=/k"}, nil, func(o *options) bool {
 			host, err := os.Hostname()
 			return err == nil && o.nodeName == strings.ToLower(host)
@@ -74,6 +77,10 @@ func TestBadUsageExitsWithTwoAndASentence(t *testing.T) {
 		says string
 	}{
 		{"no kubeconfig", nil, nil, "--kubeconfig is required"},
+		{"identity", append(valid, "--identity=root"), nil, `--identity "root"`},
+		{"needless fallback", append(valid, "--identity=node", "--identity-fallback"), nil, "--identity-fallback"},
+		{"pod source", append(valid, "--pod-source=all"), nil, `--pod-source "all"`},
+		{"relative kubelet directory", append(valid, "--kubelet-dir=kubelet"), nil, `--kubelet-dir "kubelet"`},
 		{"unknown flag", append(valid, "--nope"), nil, "unknown flag: --nope"},
 		{"argument", append(valid, "serve"), nil, `unexpected argument "serve"`},
 		{"medium", append(valid, "--volume-medium=disk"), nil, `--volume-medium "disk"`},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +28,10 @@ const lockTimeout = 30 * time.Second
 func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	logger.Info("starting", "version", version(), "node", o.nodeName, "root_dir", o.rootDir,
 		"rotation_fraction", o.policy.Fraction, "rotation_max_age", o.policy.MaxAge, "rotation_spread", o.policy.Spread)
+	pods := newChooser(o)
+	if err := pods.lookForKubelet(ctx, o, logger); err != nil {
+		return err
+	}
 	locking, cancel := context.WithTimeout(ctx, lockTimeout)
 	lock, err := rootlock.Acquire(locking, o.rootDir, func(err error) {
 		logger.Warn("waiting for the root directory", "at_most", lockTimeout, "reason", err)
@@ -56,7 +59,8 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
 	reports := reports{api: api.Report, credential: credential.Report, volumes: volumes.Report}
-	group.Go(func() error { return project(ctx, o, logger, reports, registry) })
+	group.Go(func() error { return pods.waitForKubelet(ctx, o, logger) })
+	group.Go(func() error { return project(ctx, o, logger, pods, reports, registry) })
 	return group.Wait()
 }
 
@@ -65,14 +69,15 @@ type reports struct{ api, credential, volumes func(error) }
 
 // project connects to the cluster, then keeps the node's volumes until ctx
 // ends.
-func project(ctx context.Context, o *options, logger *slog.Logger, report reports, registry *prometheus.Registry) error {
+func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser, report reports, registry *prometheus.Registry) error {
 	client, err := kube.Connect(ctx, kube.Options{
-		Kubeconfig: o.kubeconfig, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
+		Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
 		UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err)
 	}
+	sayWho(logger, client.Choice())
 	pace, err := rotation.NewPace(float64(o.qps), o.burst)
 	if err != nil {
 		return err
@@ -86,7 +91,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 	}
 	volumes, err = projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Selector: o.selector,
+		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
 		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,
 		Adopted: func() { report.volumes(nil) },
 	})
@@ -125,26 +130,13 @@ func project(ctx context.Context, o *options, logger *slog.Logger, report report
 	return group.Wait()
 }
 
-// chooseMedium settles --volume-medium=auto.
-func chooseMedium(o *options, logger *slog.Logger) projector.Medium {
-	if o.medium != "" {
-		return o.medium
+// sayWho logs as whom requests are made, and what that means.
+func sayWho(logger *slog.Logger, c kube.Choice) {
+	logger.Info("making requests", "identity", c.Identity, "user", c.User, "reason", c.Reason)
+	if c.Unlimited {
+		logger.Warn("no admission policy limits the tokens that this ServiceAccount may request, so that whoever takes its token "+
+			"can act as any ServiceAccount that it may request tokens of: apply the overlay serviceaccount", "user", c.User)
 	}
-	if err := projector.TmpfsAvailable(o.rootDir); err != nil {
-		logger.Warn("volumes are plain directories, because a tmpfs can't be mounted; "+
-			"keep the root directory off the disk, or allow mounting", "root_dir", o.rootDir, "reason", err)
-		return projector.MediumDirectory
-	}
-	return projector.MediumTmpfs
-}
-
-// keepOwners says whether files must stay this process's own.
-func keepOwners(logger *slog.Logger) bool {
-	if os.Geteuid() == 0 {
-		return false
-	}
-	logger.Warn("not running as root: files belong to this user, whatever user or fsGroup a Pod asks for", "uid", os.Geteuid())
-	return true
 }
 
 // ignoreEnd turns the error of a wait that ended with the process into none.
