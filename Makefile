@@ -52,6 +52,15 @@ faults: controlplane ## break what can break, under a referee (root, strace); FA
 	go test -count=1 -run TestHostileWorkload -v ./projector/atomicdir -args -hostile-publishes=$(HOSTILE)
 	cd test && go test -tags faults -count=1 -timeout 60m -parallel 16 -v ./faults -args $(FAULTFLAGS)
 
+# What runs on an API server that emulates an older one.
+SKEW := TestMainJob|TestBoundTokens|TestRestart|TestAPIServerAway|TestOwnCredential|TestServiceAccount|TestStrictPolicy|TestThiefOfAServiceAccount|TestAuto|TestTrustBundlesThatAreNotServed
+
+.PHONY: skew
+skew: controlplane ## the main job and the identities with the API server as Kubernetes 1.36, 1.35 and 1.34
+	cd test && for v in 1.36 1.35 1.34; do echo "as Kubernetes $$v"; \
+		go test -count=1 -timeout 10m -parallel 16 -v ./integration -run "$(SKEW)$$([[ $$v < 1.36 ]] || echo '|TestImpersonate|TestThief|TestChosenNamespaces')" \
+		-args -emulated-version=$$v || exit 1; done
+
 .PHONY: parity
 parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 installs it)
 	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc)

@@ -79,8 +79,8 @@ func TestBadCredentials(t *testing.T) {
 			w.must(os.WriteFile(path, nil, 0600))
 			return path
 		}, "reading kubeconfig"},
-		{"wrong CA", edited(func(c *clientcmdapi.Cluster) { c.CertificateAuthorityData = otherCA(t) }), "not signed by the CA in the kubeconfig"},
-		{"wrong server name", edited(func(c *clientcmdapi.Cluster) { c.TLSServerName = "elsewhere.example" }), "not for the server name"},
+		{"wrong CA", edited(func(c *clientcmdapi.Cluster) { c.CertificateAuthorityData = otherCA(t) }), "not signed by the CA of the credential"},
+		{"wrong server name", edited(func(c *clientcmdapi.Cluster) { c.TLSServerName = "elsewhere.example" }), "not for the name by which it is reached"},
 		{"nobody listens", edited(func(c *clientcmdapi.Cluster) { c.Server = "https://" + nobody }), "nothing listens"},
 		{"server hangs", edited(func(c *clientcmdapi.Cluster) { c.Server = "https://" + silent.Addr().String() }), "did not answer in time"},
 		{"expired credential", client(nodeUser, nodes, -time.Minute), "refuses the credential"},
@@ -90,7 +90,7 @@ func TestBadCredentials(t *testing.T) {
 			path, err := w.cluster.ServiceAccountKubeconfig(w.ctx, w.ns, "default")
 			w.must(err)
 			return path
-		}, `is of user "system:serviceaccount:`},
+		}, `is bound to no Pod on a node`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

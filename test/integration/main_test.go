@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +25,13 @@ var (
 	shared  *devcluster.Cluster
 )
 
-func TestMain(m *testing.M) { os.Exit(isolate.Run(func() int { return runAll(m) })) }
+// emulated has the shared API server behave as an older one: `make skew`.
+var emulated = flag.String("emulated-version", "", "the Kubernetes version to emulate, such as 1.35")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(isolate.Run(func() int { return runAll(m) }))
+}
 
 func runAll(m *testing.M) int {
 	ctx := context.Background()
@@ -45,7 +52,11 @@ func runAll(m *testing.M) int {
 	if ctl, err = daemon.BuildCommand(ctx, dir, "projectorctl", false); err != nil {
 		return fail(err)
 	}
-	if shared, err = devcluster.Start(ctx, devcluster.Config{}); err != nil {
+	var older devcluster.Config
+	if *emulated != "" {
+		older.APIServerArgs = []string{"--emulated-version=" + *emulated}
+	}
+	if shared, err = devcluster.Start(ctx, older); err != nil {
 		return fail(err)
 	}
 	code := m.Run()

@@ -1,0 +1,120 @@
+// Package kustomize builds what deploy/ has and applies it to a cluster, as
+// `kubectl apply -k` does.
+package kustomize
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// Dir is a directory below deploy/ in the module under test.
+func Dir(ctx context.Context, name string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/token-projector/token-projector").Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the module under test: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(root)), "deploy", name), nil
+}
+
+// Build returns the YAML of a kustomization below deploy/daemonset, with
+// components from there.
+func Build(ctx context.Context, name string, components ...string) (_ string, err error) {
+	from, err := Dir(ctx, "daemonset")
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "projectord-kustomize-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	relative, err := filepath.Rel(dir, from) // kustomize takes no other
+	if err != nil {
+		return "", err
+	}
+	text := "resources: [" + filepath.Join(relative, name) + "]\ncomponents:\n"
+	for _, c := range components {
+		text += "- " + filepath.Join(relative, "components", c) + "\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0600); err != nil {
+		return "", err
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return "", fmt.Errorf("building %s: %w", name, err)
+	}
+	yaml, err := built.AsYaml()
+	return string(yaml), err
+}
+
+// Parse returns the objects of a YAML text.
+func Parse(text string) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader([]byte(text)), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(object)
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading manifests: %w", err)
+		}
+		if len(object.Object) > 0 {
+			out = append(out, object)
+		}
+	}
+}
+
+// Apply creates objects, or makes them what they are here. The API server
+// refuses fields that it does not know.
+func Apply(ctx context.Context, cfg *rest.Config, objects []*unstructured.Unstructured) error {
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	found, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found))
+	for _, object := range objects {
+		kind := object.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		if err != nil {
+			return fmt.Errorf("looking up %s: %w", kind, err)
+		}
+		var resource dynamic.ResourceInterface = client.Resource(mapping.Resource)
+		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+			resource = client.Resource(mapping.Resource).Namespace(object.GetNamespace())
+		}
+		_, err = resource.Create(ctx, object, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
+		if apierrors.IsAlreadyExists(err) {
+			_, err = resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "test", Force: true})
+		}
+		if err != nil {
+			return fmt.Errorf("applying %s %s: %w", kind.Kind, object.GetName(), err)
+		}
+	}
+	return nil
+}
