@@ -14,6 +14,8 @@ FUZZTIME ?= 10s
 BENCHFLAGS ?=
 FAULTFLAGS ?=
 HOSTILE ?= 10000
+IMAGE ?= ghcr.io/token-projector/projectord:dev
+ARCHS := amd64 arm64
 
 .PHONY: help
 help: ## show this list
@@ -38,10 +40,33 @@ test: controlplane ## run all tests, against a real kube-apiserver where it matt
 	go test $(RACE) $(TESTFLAGS) ./...
 	@# -count=1: the programs under test are built by the tests, so the cache can't know.
 	cd test && go test -count=1 $(RACE) $(TESTFLAGS) -timeout 5m -parallel 16 ./...
+	cd tools && go test $(TESTFLAGS) ./...
 
 .PHONY: build
 build: ## build bin/projectord and bin/projectorctl
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+# The image's programs are the same for everyone who builds a commit with the
+# same Go: nothing of the builder's settings goes in, and git's state does.
+.PHONY: image
+image: ## build the container image, linux/amd64 and arm64: bin/image, bin/projectord-image.tar (IMAGE=name:tag)
+	@for arch in $(ARCHS); do CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=true GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 \
+		go build -trimpath -ldflags '-s -w -buildid=' -o bin/linux-$$arch/ ./cmd/... || { echo "an image needs a git clone: its version is the commit's"; exit 1; }; done
+	@cd tools && go run ./image -name $(IMAGE) -o ../bin/projectord-image.tar -sbom ../bin \
+		-label org.opencontainers.image.description='Projects and rotates bound service-account tokens for the Pods of a node' \
+		-label org.opencontainers.image.licenses=Apache-2.0 \
+		-label org.opencontainers.image.source=https://github.com/token-projector/token-projector \
+		$(foreach arch,$(ARCHS),../bin/linux-$(arch)/projectord ../bin/linux-$(arch)/projectorctl)
+	@rm -rf bin/image && mkdir bin/image && tar -xf bin/projectord-image.tar -C bin/image
+
+.PHONY: image-check
+image-check: ## build the image of HEAD once more, elsewhere, compare the bytes, and check what is in it
+	@[[ -z $$(git status --porcelain) ]] || { echo "only a commit can be built again: commit or stash first"; exit 1; }
+	@$(MAKE) -s image
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && git clone -q . "$$dir/elsewhere" && $(MAKE) -s -C "$$dir/elsewhere" image >/dev/null && \
+		for f in projectord-image.tar $(ARCHS:%=sbom-%.cdx.json); do cmp bin/$$f "$$dir/elsewhere/bin/$$f"; done
+	cd tools && go test ./image/... -args -layout=$(CURDIR)/bin/image
+	@echo "RESULT image_check identical=true"
 
 .PHONY: bench
 bench: ## print each figure on a RESULT line; fail on one above its limit (BENCHFLAGS=-missed=report: times only report)
@@ -83,7 +108,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 .PHONY: lint
 lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for other systems
 	bin/golangci-lint run ./...
-	cd test && ../bin/golangci-lint run --config ../.golangci.yml ./...
+	@for m in test tools; do (cd $$m && ../bin/golangci-lint run --config ../.golangci.yml ./...) || exit 1; done
 	@for m in . test tools; do (cd $$m && go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run 'go mod tidy' there"; exit 1; }; done
 	@for os in darwin windows; do for arch in amd64 arm64; do GOOS=$$os GOARCH=$$arch go build $(PORTABLE); done; done
 	GOARCH=arm64 go build ./...
