@@ -138,3 +138,9 @@ bin/promtool:
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/kustomize: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/kustomize sigs.k8s.io/kustomize/kustomize/v5
+
+bin/kubeconform: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/kubeconform github.com/yannh/kubeconform/cmd/kubeconform
