@@ -98,6 +98,10 @@ alerts: bin/promtool ## test the alert rules, and the metrics' names
 	go test -count=1 ./internal/metrics -run TestMetrics -args -write=$(CURDIR)/bin/metrics.txt
 	bin/promtool check metrics <bin/metrics.txt
 
+.PHONY: manifests
+manifests: controlplane bin/kustomize bin/kubeconform ## check all that is below deploy/: with kubeconform, and by asking a real kube-apiserver
+	cd test && go test -tags manifests -count=1 -timeout 5m -v ./manifests
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation
