@@ -24,15 +24,17 @@ const (
 	pluginDir  = "kubernetes.io~projected"
 )
 
-// path is where a volume lies. It fails for names that are no single element
-// of a path; the API server lets none through.
-func (p *Projector) path(key Key) (string, error) {
+func (p *Projector) path(key Key) (string, error) { return volumePath(p.cfg.Root, key) }
+
+// volumePath is where a volume lies. It fails for names that are no single
+// element of a path; the API server lets none through.
+func volumePath(root string, key Key) (string, error) {
 	for _, name := range []string{string(key.PodUID), key.Volume} {
 		if name == "." || !filepath.IsLocal(name) || strings.ContainsAny(name, "/\x00") {
 			return "", fmt.Errorf("volume %q of Pod UID %q: not a name for a directory", key.Volume, key.PodUID)
 		}
 	}
-	return filepath.Join(p.cfg.Root, podsDir, string(key.PodUID), volumesDir, pluginDir, key.Volume), nil
+	return filepath.Join(root, podsDir, string(key.PodUID), volumesDir, pluginDir, key.Volume), nil
 }
 
 // newDir is the writer for a Pod's volume.
@@ -44,9 +46,10 @@ func (p *Projector) newDir(path string, pod *corev1.Pod, mountPoints []string) *
 	return atomicdir.New(path, options...)
 }
 
-// onDisk lists the volumes that lie below the root directory.
-func (p *Projector) onDisk() ([]Key, error) {
-	pods := filepath.Join(p.cfg.Root, podsDir)
+// onDisk lists the volumes that lie below a root directory, and removes what is
+// left of Pods that have none.
+func onDisk(root string) ([]Key, error) {
+	pods := filepath.Join(root, podsDir)
 	uids, err := readDirNames(pods)
 	if err != nil {
 		return nil, fmt.Errorf("looking for volumes of an earlier process: %w", err)
@@ -61,7 +64,7 @@ func (p *Projector) onDisk() ([]Key, error) {
 			keys = append(keys, Key{PodUID: types.UID(uid), Volume: name})
 		}
 		if len(names) == 0 {
-			p.removeEmpty(filepath.Join(pods, uid, volumesDir, pluginDir))
+			removeEmpty(root, filepath.Join(pods, uid, volumesDir, pluginDir))
 		}
 	}
 	return keys, nil
@@ -123,15 +126,15 @@ func (p *Projector) remove(key Key) error {
 	if err != nil {
 		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
 	}
-	p.removeEmpty(filepath.Dir(path))
+	removeEmpty(p.cfg.Root, filepath.Dir(path))
 	p.forget(key, existed)
 	return nil
 }
 
 // removeEmpty removes a directory and those above it, up to that of all Pods,
 // as far as they are empty: they go with the last volume in them.
-func (p *Projector) removeEmpty(dir string) {
-	for ; dir != filepath.Join(p.cfg.Root, podsDir); dir = filepath.Dir(dir) {
+func removeEmpty(root, dir string) {
+	for ; dir != filepath.Join(root, podsDir); dir = filepath.Dir(dir) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}

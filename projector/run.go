@@ -20,7 +20,7 @@ const workers = 32
 // on disk whose Pod it does not know is taken for a leftover, to be removed
 // when that is confirmed.
 func (p *Projector) Run(ctx context.Context) error {
-	leftovers, err := p.onDisk()
+	leftovers, err := onDisk(p.cfg.Root)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,5 @@
-// Command projectorctl looks at what projectord and the kubelet project.
+// Command projectorctl looks at what projectord and the kubelet project, and
+// removes what projectord has left.
 package main
 
 import (
@@ -37,7 +38,7 @@ type usageError struct{ error }
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           names.CLI,
-		Short:         "Look at projected service-account tokens",
+		Short:         "Look at projected service-account tokens, and clean up",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(inspectCommand())
+	root.AddCommand(inspectCommand(), wipeCommand())
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

@@ -20,11 +20,14 @@ const module = "github.com/token-projector/token-projector/"
 // one way: cmd -> kube, internal -> projector -> rotation, atomicdir, payload.
 var why = map[string]map[string]string{
 	"cmd/projectorctl": {
-		"github.com/spf13/cobra":    "commands",
-		module + "internal/inspect": "wiring",
-		module + "internal/names":   "names",
-		module + "kube":             "wiring",
-		module + "rotation":         "hands a token over",
+		"github.com/spf13/cobra":     "commands",
+		module + "internal/inspect":  "wiring",
+		module + "internal/kubelet":  "wiring",
+		module + "internal/names":    "names",
+		module + "internal/rootlock": "wiring",
+		module + "projector":         "wiring",
+		module + "kube":              "wiring",
+		module + "rotation":          "hands a token over",
 	},
 	"cmd/projectord": {
 		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers and who serves",

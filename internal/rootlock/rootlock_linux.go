@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,15 @@ func Acquire(ctx context.Context, root string, waiting func(error)) (*Lock, erro
 			return nil, err
 		}
 	}
+}
+
+// Exists says whether a process has ever locked the root directory.
+func Exists(root string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(root, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func try(root string) (*Lock, error) {
@@ -90,6 +100,16 @@ func sign(file *os.File) error {
 		return fmt.Errorf("writing the lock of the root directory: %w", err)
 	}
 	return nil
+}
+
+// Remove removes the root directory with the lock, which must be all that is in
+// it, and releases the lock.
+func (l *Lock) Remove() error {
+	err := os.Remove(l.file.Name())
+	if err == nil {
+		err = os.Remove(filepath.Dir(l.file.Name()))
+	}
+	return errors.Join(err, l.Release())
 }
 
 // Release gives the lock back. The file stays: removing it would let two

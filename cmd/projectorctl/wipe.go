@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/token-projector/token-projector/internal/kubelet"
+	"github.com/token-projector/token-projector/internal/names"
+	"github.com/token-projector/token-projector/internal/rootlock"
+	"github.com/token-projector/token-projector/projector"
+)
+
+type wipeFlags struct {
+	root, kubeletDir string
+	stay             bool
+}
+
+func wipeCommand() *cobra.Command {
+	f := wipeFlags{}
+	cmd := &cobra.Command{
+		Use:   "wipe",
+		Short: "Remove everything that projectord has left on this node",
+		Long: `Remove all volumes below a root directory, their mounts, and the directory itself.
+It refuses a directory that a projectord serves, one that none has ever served, and
+one that belongs to a live kubelet. Workloads that still use a volume lose it.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{errors.New("wipe takes no arguments; name the directory with --root-dir")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.wipe(cmd.Context(), cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if f.stay {
+				<-cmd.Context().Done()
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.root, "root-dir", names.DefaultRoot, "the --root-dir of projectord")
+	cmd.Flags().StringVar(&f.kubeletDir, "kubelet-dir", kubelet.DefaultDir, "the --root-dir of the kubelet, if this node has one")
+	cmd.Flags().BoolVar(&f.stay, "stay", false, "when it is done, wait to be ended: for a DaemonSet")
+	return cmd
+}
+
+// lockTimeout is how long a projectord that is about to end may take.
+const lockTimeout = 30 * time.Second
+
+func (f *wipeFlags) wipe(ctx context.Context, out io.Writer) error {
+	switch exists, err := rootlock.Exists(f.root); {
+	case err != nil:
+		return fmt.Errorf("looking for what projectord has left: %w", err)
+	case !exists:
+		_, err := fmt.Fprintf(out, "nothing to remove: no projectord has served %s\n", f.root)
+		return err
+	}
+	if evidence := kubelet.Evidence(ctx, f.kubeletDir); evidence != "" && kubelet.Owns(f.kubeletDir, f.root) {
+		return fmt.Errorf("%s belongs to the kubelet that serves this node (%s)", f.root, evidence)
+	}
+	locking, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	lock, err := rootlock.Acquire(locking, f.root, func(err error) { _, _ = fmt.Fprintf(out, "waiting: %v\n", err) })
+	if err != nil {
+		return err
+	}
+	removed, err := projector.Wipe(f.root)
+	if err != nil {
+		return errors.Join(err, lock.Release())
+	}
+	if err := lock.Remove(); err != nil {
+		return fmt.Errorf("removing the root directory: %w", err)
+	}
+	_, err = fmt.Fprintf(out, "removed %d volumes and %s\n", removed, f.root)
+	return err
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/token-projector/token-projector/internal/kubelet"
+	"github.com/token-projector/token-projector/internal/rootlock"
+)
+
+func TestWipe(t *testing.T) {
+	tests := []struct {
+		name  string
+		setup func(t *testing.T, root string)
+		code  int
+		says  string
+		stays bool // the root directory
+	}{
+		{"what projectord left", func(t *testing.T, root string) { serve(t, root, true) }, 0, "removed 1 volumes", false},
+		{"what it serves", func(t *testing.T, root string) { serve(t, root, false) }, 1, "is already served by", true},
+		{"nothing", func(*testing.T, string) {}, 0, "nothing to remove", false},
+		{"somebody else's", func(t *testing.T, root string) { volume(t, root) }, 0, "nothing to remove", true},
+		{"a kubelet's", func(t *testing.T, root string) {
+			serve(t, root, true)
+			if err := os.MkdirAll(filepath.Dir(kubelet.Socket(root)), 0750); err != nil {
+				t.Fatal(err)
+			}
+			l, err := net.Listen("unix", kubelet.Socket(root))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() })
+		}, 1, "belongs to the kubelet", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			root := filepath.Join(t.TempDir(), "root")
+			tt.setup(t, root)
+			ctx, cancel := context.WithTimeout(t.Context(), lockTimeout/100)
+			defer cancel()
+			var stdout, stderr bytes.Buffer
+			code := run(ctx, []string{"wipe", "--root-dir=" + root, "--kubelet-dir=" + root}, nil, &stdout, &stderr)
+			if text := stdout.String() + stderr.String(); code != tt.code || !strings.Contains(text, tt.says) {
+				t.Errorf("exit %d, %s; want %d and %q", code, text, tt.code, tt.says)
+			}
+			if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) == tt.stays {
+				t.Errorf("the root directory: %v, stays %t", err, tt.stays)
+			}
+		})
+	}
+}
+
+func volume(t *testing.T, root string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(root, "pods/uid/volumes/kubernetes.io~projected/v"), 0750); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve leaves what a projectord leaves, or goes on serving it.
+func serve(t *testing.T, root string, ended bool) {
+	t.Helper()
+	lock, err := rootlock.Acquire(t.Context(), root, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume(t, root)
+	if ended {
+		if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Cleanup(func() { _ = lock.Release() })
+}
