@@ -118,8 +118,12 @@ lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for 
 	GOARCH=arm64 go build ./...
 
 .PHONY: generate
-generate: ## rewrite what is generated: docs/flags.md
+generate: ## rewrite what is generated: docs/flags.md, the PrometheusRule
 	go test ./cmd/projectord -run TestFlagsAreDocumented -update
+	@{ echo '# Generated from deploy/monitoring/alerts.yaml by `make generate`.'; \
+		printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
+			'metadata:' '  name: projectord' '  namespace: projectord' 'spec:'; \
+		sed -n '/^groups:/,$$p' deploy/monitoring/alerts.yaml | sed 's/^\(.\)/  \1/'; } >deploy/daemonset/components/monitoring/prometheusrule.yaml
 
 .PHONY: controlplane
 controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache, once
