@@ -18,22 +18,44 @@ import (
 	"time"
 )
 
-// binary is one program of the control plane and the package it is built from,
-// which go.mod lists as a tool.
-type binary struct{ name, pkg string }
-
-var binaries = []binary{
-	{"etcd", "go.etcd.io/etcd/server/v3"},
-	{"kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"},
-	{"kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"},
+// packages are what the programs are built from, which go.mod lists as tools.
+var packages = map[string]string{
+	etcd:                  "go.etcd.io/etcd/server/v3",
+	kubeAPIServer:         "k8s.io/kubernetes/cmd/kube-apiserver",
+	kubeControllerManager: "k8s.io/kubernetes/cmd/kube-controller-manager",
+	Kubelet:               "k8s.io/kubernetes/cmd/kubelet",
+	KubeScheduler:         "k8s.io/kubernetes/cmd/kube-scheduler",
+	Kubectl:               "k8s.io/kubernetes/cmd/kubectl",
 }
 
-// ErrNotBuilt says that the control plane's programs are not in the cache.
-var ErrNotBuilt = errors.New("the control plane is not built yet: run 'make controlplane' (once, about 5 minutes on 2 cores)")
+// Names of the programs that every cluster runs.
+const (
+	etcd                  = "etcd"
+	kubeAPIServer         = "kube-apiserver"
+	kubeControllerManager = "kube-controller-manager"
+)
 
-// Binaries returns the directory with the programs, or ErrNotBuilt. It builds
-// nothing, so that no test's time limit pays for a build.
-func Binaries() (string, error) {
+// Names of the programs that are built for who asks for them.
+const (
+	Kubelet       = "kubelet"
+	KubeScheduler = "kube-scheduler"
+	Kubectl       = "kubectl"
+)
+
+// withControlPlane are the names of all programs of a cluster that also has
+// these.
+func withControlPlane(also []string) []string {
+	return append([]string{etcd, kubeAPIServer, kubeControllerManager}, also...)
+}
+
+// ErrNotBuilt says that a program is not in the cache.
+var ErrNotBuilt = errors.New("it is not built yet: run 'make controlplane' (once, about 5 minutes on 2 cores), " +
+	"or 'make e2e' or 'make parity', which build what they need")
+
+// Binaries returns the directory with the control plane's programs and those
+// named, or ErrNotBuilt. It builds nothing, so that no test's time limit pays
+// for a build.
+func Binaries(also ...string) (string, error) {
 	v, err := readVersions(context.Background())
 	if err != nil {
 		return "", err
@@ -42,9 +64,9 @@ func Binaries() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, b := range binaries {
-		if _, err := os.Stat(filepath.Join(dir, b.name)); errors.Is(err, fs.ErrNotExist) {
-			return "", ErrNotBuilt
+	for _, name := range withControlPlane(also) {
+		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("looking for %s: %w", name, ErrNotBuilt)
 		} else if err != nil {
 			return "", err
 		}
@@ -88,10 +110,10 @@ func cacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0755)
 }
 
-// Build builds the programs that are not in the cache yet and returns their
-// directory. It shows its progress on w. Several processes may call it at
-// once; one builds and the others wait.
-func Build(ctx context.Context, w io.Writer) (string, error) {
+// Build builds the control plane's programs and those named, if they are not in
+// the cache yet, and returns their directory. It shows its progress on w.
+// Several processes may call it at once; one builds and the others wait.
+func Build(ctx context.Context, w io.Writer, also ...string) (string, error) {
 	v, err := readVersions(ctx)
 	if err != nil {
 		return "", err
@@ -108,12 +130,12 @@ func Build(ctx context.Context, w io.Writer) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	for _, b := range binaries {
-		path := filepath.Join(dir, b.name)
+	for _, name := range withControlPlane(also) {
+		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			continue
 		}
-		if err := v.build(ctx, w, b, path); err != nil {
+		if err := v.build(ctx, w, name, path); err != nil {
 			return "", err
 		}
 	}
@@ -121,10 +143,10 @@ func Build(ctx context.Context, w io.Writer) (string, error) {
 }
 
 // build compiles one program. It appears under its name only when it is whole.
-func (v versions) build(ctx context.Context, w io.Writer, b binary, path string) error {
+func (v versions) build(ctx context.Context, w io.Writer, name, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-v",
 		"-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+v.kubernetes,
-		"-o", path+".new", b.pkg)
+		"-o", path+".new", packages[name])
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the same with and without a C compiler
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -132,7 +154,7 @@ func (v versions) build(ctx context.Context, w io.Writer, b binary, path string)
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("building %s: %w", b.name, err)
+		return fmt.Errorf("building %s: %w", name, err)
 	}
 	var steps atomic.Int64
 	stop := make(chan struct{})
@@ -144,7 +166,7 @@ func (v versions) build(ctx context.Context, w io.Writer, b binary, path string)
 		for {
 			select {
 			case <-ticker.C:
-				_, _ = fmt.Fprintf(w, "building %s: %d packages so far, %s\n", b.name, steps.Load(), time.Since(start).Round(time.Second))
+				_, _ = fmt.Fprintf(w, "building %s: %d packages so far, %s\n", name, steps.Load(), time.Since(start).Round(time.Second))
 			case <-stop:
 				return
 			}
@@ -160,9 +182,9 @@ func (v versions) build(ctx context.Context, w io.Writer, b binary, path string)
 	close(stop)
 	<-stopped
 	if err != nil {
-		return fmt.Errorf("building %s: %w\n%s", b.name, err, strings.Join(tail, "\n"))
+		return fmt.Errorf("building %s: %w\n%s", name, err, strings.Join(tail, "\n"))
 	}
-	_, _ = fmt.Fprintf(w, "built %s in %s\n", b.name, time.Since(start).Round(time.Second))
+	_, _ = fmt.Fprintf(w, "built %s in %s\n", name, time.Since(start).Round(time.Second))
 	return os.Rename(path+".new", path)
 }
 

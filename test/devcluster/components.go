@@ -9,15 +9,25 @@ import (
 	"strconv"
 
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/token-projector/token-projector/test/proc"
 )
 
-// etcd keeps nothing beyond the cluster's life, so it need not sync.
-func (c *Cluster) etcd(bin string, client, peer *port) *Component {
-	return &Component{
-		name:   "etcd",
-		binary: filepath.Join(bin, "etcd"),
-		log:    c.file("etcd.log"),
-		args: []string{
+// ServiceIP is what Pods know the API server by: the first of serviceIPs. Who
+// wants them to reach it there has to serve it, because no kube-proxy runs.
+const (
+	ServiceIP  = "10.96.0.1"
+	serviceIPs = "10.96.0.0/24"
+)
+
+// newEtcd makes the store. It keeps nothing beyond the cluster's life, so it
+// need not sync.
+func (c *Cluster) newEtcd(bin string, client, peer *port) *proc.Component {
+	return &proc.Component{
+		Name: etcd,
+		Path: filepath.Join(bin, etcd),
+		Log:  c.file(etcd + ".log"),
+		Args: []string{
 			"--name=dev", "--data-dir=" + c.file("etcd"), "--log-level=warn", "--unsafe-no-fsync",
 			"--socket-reuse-port=true",
 			"--listen-client-urls=" + client.url(), "--advertise-client-urls=" + client.url(),
@@ -28,7 +38,7 @@ func (c *Cluster) etcd(bin string, client, peer *port) *Component {
 			"--peer-client-cert-auth", "--peer-trusted-ca-file=" + c.file(caFile),
 			"--peer-cert-file=" + c.file(serverCertFile), "--peer-key-file=" + c.file(serverKeyFile),
 		},
-		ready: func(ctx context.Context) error {
+		Ready: func(ctx context.Context) error {
 			// It listens only once it serves; the API server waits for the rest.
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", client.number))
 			if err != nil {
@@ -40,13 +50,13 @@ func (c *Cluster) etcd(bin string, client, peer *port) *Component {
 	}
 }
 
-func (c *Cluster) kubeAPIServer(bin string, etcd *port, extra []string) *Component {
-	return &Component{
-		name:   "kube-apiserver",
-		binary: filepath.Join(bin, "kube-apiserver"),
-		log:    c.file("kube-apiserver.log"),
-		args: append([]string{
-			"--etcd-servers=" + etcd.url(), "--etcd-cafile=" + c.file(caFile),
+func (c *Cluster) newAPIServer(bin string, store *port, extra []string) *proc.Component {
+	return &proc.Component{
+		Name: kubeAPIServer,
+		Path: filepath.Join(bin, kubeAPIServer),
+		Log:  c.file(kubeAPIServer + ".log"),
+		Args: append([]string{
+			"--etcd-servers=" + store.url(), "--etcd-cafile=" + c.file(caFile),
 			"--etcd-certfile=" + c.file(serverCertFile), "--etcd-keyfile=" + c.file(serverKeyFile),
 			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.apiServer.number), "--permit-port-sharing",
 			// It refuses to advertise a loopback address.
@@ -56,9 +66,10 @@ func (c *Cluster) kubeAPIServer(bin string, etcd *port, extra []string) *Compone
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=" + c.file(saKeyFile), "--service-account-signing-key-file=" + c.file(saKeyFile),
-			"--service-cluster-ip-range=10.96.0.0/24",
+			"--service-cluster-ip-range=" + serviceIPs,
+			"--kubelet-client-certificate=" + c.file(kubeletClientCertFile), "--kubelet-client-key=" + c.file(kubeletClientKeyFile),
 		}, extra...),
-		ready: func(ctx context.Context) error {
+		Ready: func(ctx context.Context) error {
 			client, err := kubernetes.NewForConfig(c.admin)
 			if err != nil {
 				return err
@@ -68,20 +79,33 @@ func (c *Cluster) kubeAPIServer(bin string, etcd *port, extra []string) *Compone
 	}
 }
 
-// kubeControllerManager makes ServiceAccounts and the kube-root-ca.crt
-// ConfigMaps. Without the controllers that are left out, Pods of a Node that
-// no kubelet reports for are not evicted.
-func (c *Cluster) kubeControllerManager(bin, kubeconfig string) *Component {
-	return &Component{
-		name:   "kube-controller-manager",
-		binary: filepath.Join(bin, "kube-controller-manager"),
-		log:    c.file("kube-controller-manager.log"),
-		args: []string{
+// newControllerManager makes ServiceAccounts and the kube-root-ca.crt
+// ConfigMaps, among much else. Where there are no kubelets, the controllers are
+// left out that evict the Pods of a Node that nobody reports for.
+func (c *Cluster) newControllerManager(bin, kubeconfig string, kubelets bool) *proc.Component {
+	controllers := "*"
+	if !kubelets {
+		controllers += ",-node-lifecycle-controller,-taint-eviction-controller"
+	}
+	return &proc.Component{
+		Name: kubeControllerManager,
+		Path: filepath.Join(bin, kubeControllerManager),
+		Log:  c.file(kubeControllerManager + ".log"),
+		Args: []string{
 			"--kubeconfig=" + kubeconfig, "--leader-elect=false", "--secure-port=0",
 			"--kube-api-qps=500", "--kube-api-burst=1000", // else its controllers take seconds to start
 			"--use-service-account-credentials", "--root-ca-file=" + c.file(caFile),
 			"--service-account-private-key-file=" + c.file(saKeyFile),
-			"--controllers=*,-node-lifecycle-controller,-taint-eviction-controller",
+			"--controllers=" + controllers,
 		},
+	}
+}
+
+func (c *Cluster) newScheduler(bin, kubeconfig string) *proc.Component {
+	return &proc.Component{
+		Name: KubeScheduler,
+		Path: filepath.Join(bin, KubeScheduler),
+		Log:  c.file(KubeScheduler + ".log"),
+		Args: []string{"--kubeconfig=" + kubeconfig, "--leader-elect=false", "--secure-port=0"},
 	}
 }

@@ -16,6 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/token-projector/token-projector/test/isolate"
+	"github.com/token-projector/token-projector/test/rundir"
 )
 
 func start(t *testing.T, cfg Config) *Cluster {
@@ -107,7 +110,7 @@ func TestFreezeThawRestart(t *testing.T) {
 	serves := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		return c.APIServer.ready(ctx)
+		return c.APIServer.Ready(ctx)
 	}
 	if err := c.APIServer.Freeze(); err != nil {
 		t.Fatal(err)
@@ -180,7 +183,7 @@ func TestKilledOwner(t *testing.T) {
 		}
 		return nil
 	})
-	own, unlock, err := newDir()
+	own, unlock, err := rundir.New(dirPrefix, isolate.UnmountBelow)
 	if err != nil {
 		t.Fatal(err)
 	}

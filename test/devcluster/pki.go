@@ -44,9 +44,9 @@ func newAuthority(name string) (*authority, error) {
 	return &authority{cert: cert, key: key, certPEM: pemBlock("CERTIFICATE", der)}, nil
 }
 
-// issue makes a certificate for a client or, where localhost is set, for a
-// server on loopback too.
-func (a *authority) issue(user string, groups []string, localhost bool, expires time.Time) (certPEM, keyPEM []byte, err error) {
+// issue makes a certificate for a client or, where server is set, for a server
+// on loopback and the API server's service IP too.
+func (a *authority) issue(user string, groups []string, server bool, expires time.Time) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -60,9 +60,9 @@ func (a *authority) issue(user string, groups []string, localhost bool, expires 
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: expires,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	if localhost {
+	if server {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP(ServiceIP)}
 		template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
@@ -82,11 +82,19 @@ const (
 	serverCertFile = "server.crt"
 	serverKeyFile  = "server.key"
 	saKeyFile      = "service-account.key"
+
+	kubeletClientCertFile = "kubelet-client.crt"
+	kubeletClientKeyFile  = "kubelet-client.key"
 )
 
 // writePKI writes what the components read.
 func (a *authority) writePKI(dir string) error {
 	cert, key, err := a.issue("kube-apiserver", nil, true, aYear())
+	if err != nil {
+		return err
+	}
+	// What the API server shows to kubelets, which ask it whether that may be.
+	kubeletCert, kubeletKey, err := a.issue("kube-apiserver-kubelet-client", []string{"system:masters"}, false, aYear())
 	if err != nil {
 		return err
 	}
@@ -100,6 +108,7 @@ func (a *authority) writePKI(dir string) error {
 	}
 	for name, content := range map[string][]byte{
 		caFile: a.certPEM, serverCertFile: cert, serverKeyFile: key, saKeyFile: signingPEM,
+		kubeletClientCertFile: kubeletCert, kubeletClientKeyFile: kubeletKey,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0600); err != nil {
 			return fmt.Errorf("writing the cluster's keys: %w", err)

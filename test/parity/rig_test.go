@@ -79,7 +79,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r := &rig{T: t, ctx: t.Context(), dir: t.TempDir()}
 	t.Cleanup(func() { r.must(isolate.UnmountBelow(r.dir)) })
-	bin, err := devcluster.BuildKubelet(r.ctx, os.Stderr)
+	bin, err := devcluster.Build(r.ctx, os.Stderr, devcluster.Kubelet)
 	r.must(err)
 	r.cluster, err = devcluster.Start(r.ctx, devcluster.Config{})
 	r.must(err)
@@ -96,7 +96,7 @@ func newRig(t *testing.T) *rig {
 		return err == nil
 	})
 	r.write("kubelet.yaml", fmt.Sprintf(kubeletConfig, r.dir, 10250+os.Getpid()%20000))
-	r.start("kubelet", bin, "--config="+r.file("kubelet.yaml"), "--kubeconfig="+kubeconfig, "--hostname-override="+nodeName,
+	r.start("kubelet", filepath.Join(bin, devcluster.Kubelet), "--config="+r.file("kubelet.yaml"), "--kubeconfig="+kubeconfig, "--hostname-override="+nodeName,
 		"--root-dir="+r.kubeletRoot(), "--cert-dir="+r.file("kubelet-pki"), "--node-ip=127.0.0.1")
 	r.eventually("the kubelet to register its node", func() bool {
 		_, err := r.client.CoreV1().Nodes().Get(r.ctx, nodeName, getOptions)

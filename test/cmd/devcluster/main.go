@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,13 +16,21 @@ import (
 	"github.com/token-projector/token-projector/test/devcluster"
 )
 
-const usage = `usage: devcluster build [kubelet]
+const usage = `usage: devcluster build [kubelet|e2e]
        devcluster up [kube-apiserver flags]
 
 build compiles etcd, kube-apiserver and kube-controller-manager into the cache,
-and the kubelet if that is asked for.
+and what else is asked for: the kubelet, or for e2e tests also kube-scheduler and
+kubectl.
 up runs them until it is interrupted, with a Node named node-1.
 `
+
+// extras are the programs that build adds.
+var extras = map[string][]string{
+	"":        nil,
+	"kubelet": {devcluster.Kubelet},
+	"e2e":     {devcluster.Kubelet, devcluster.KubeScheduler, devcluster.Kubectl},
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -40,10 +49,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "build":
-		dir, err := devcluster.Build(ctx, os.Stderr)
-		if err == nil && len(args) > 1 && args[1] == "kubelet" {
-			_, err = devcluster.BuildKubelet(ctx, os.Stderr)
+		also, known := extras[strings.Join(args[1:], " ")]
+		if !known {
+			fmt.Fprint(os.Stderr, usage)
+			os.Exit(2)
 		}
+		dir, err := devcluster.Build(ctx, os.Stderr, also...)
 		if err == nil {
 			fmt.Println(dir)
 		}

@@ -1,28 +1,26 @@
-package devcluster
+package proc
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/token-projector/token-projector/test/proc"
 )
 
-// Component is one program of the control plane. Its methods may be called
-// concurrently.
+// Component is a program that can be started again after it has ended, such as
+// one of a control plane. Its methods may be called concurrently.
 type Component struct {
-	name   string
-	binary string
-	args   []string
-	log    string
-	ready  func(context.Context) error // nil: it is ready once it runs
+	Name string
+	Path string // of the program
+	Args []string
+	Log  string // path of the file that its output is appended to
+	// Ready says whether it serves; nil means that it is ready once it runs.
+	Ready func(context.Context) error
 
-	mu   sync.Mutex
-	proc *proc.Process
+	mu      sync.Mutex
+	process *Process
 }
 
 // readyTimeout is how long a component may take to serve.
@@ -33,31 +31,31 @@ const readyTimeout = 90 * time.Second
 func (c *Component) Start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proc != nil {
-		return fmt.Errorf("%s runs already", c.name)
+	if c.process != nil {
+		return fmt.Errorf("%s runs already", c.Name)
 	}
-	running, err := proc.Start(c.name, c.binary, c.args, c.log)
+	running, err := Start(c.Name, c.Path, c.Args, c.Log)
 	if err != nil {
 		return err
 	}
-	c.proc = running
+	c.process = running
 	if err := c.waitReady(ctx, running); err != nil {
 		running.Kill()
-		c.proc = nil
+		c.process = nil
 		return err
 	}
 	return nil
 }
 
-func (c *Component) waitReady(ctx context.Context, running *proc.Process) error {
-	if c.ready == nil {
+func (c *Component) waitReady(ctx context.Context, running *Process) error {
+	if c.Ready == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
-		err := c.ready(attempt)
+		err := c.Ready(attempt)
 		cancel()
 		if err == nil {
 			return nil
@@ -66,24 +64,24 @@ func (c *Component) waitReady(ctx context.Context, running *proc.Process) error 
 		case <-running.Done():
 			return running.Ended()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w\n%s", c.name, err, proc.Tail(c.log, 15))
+			return fmt.Errorf("%s is not ready: %w\n%s", c.Name, err, Tail(c.Log, 15))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 // Stop ends the program in an orderly way. It does nothing if it does not run.
-func (c *Component) Stop() { c.end((*proc.Process).Stop) }
+func (c *Component) Stop() { c.end((*Process).Stop) }
 
 // Kill ends the program at once, as a crash would.
-func (c *Component) Kill() { c.end((*proc.Process).Kill) }
+func (c *Component) Kill() { c.end((*Process).Kill) }
 
-func (c *Component) end(how func(*proc.Process)) {
+func (c *Component) end(how func(*Process)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proc != nil {
-		how(c.proc)
-		c.proc = nil
+	if c.process != nil {
+		how(c.process)
+		c.process = nil
 	}
 }
 
@@ -103,11 +101,8 @@ func (c *Component) Thaw() error { return c.signal(syscall.SIGCONT) }
 func (c *Component) signal(s syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.proc == nil {
-		return errors.New(c.name + " does not run")
+	if c.process == nil {
+		return errors.New(c.Name + " does not run")
 	}
-	return c.proc.Signal(s)
+	return c.process.Signal(s)
 }
-
-// Log is the path of the file with the program's output.
-func (c *Component) Log() string { return filepath.Clean(c.log) }
