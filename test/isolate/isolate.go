@@ -1,4 +1,5 @@
-// Package isolate keeps what a test mounts away from the machine.
+// Package isolate keeps what a test mounts, starts and configures away from the
+// machine.
 package isolate
 
 import (
@@ -25,37 +26,46 @@ func Run(main func() int) int {
 	if os.Getenv(marker) != "" || os.Geteuid() != 0 {
 		return main()
 	}
-	runtime.LockOSThread() // the parent-death signal is the thread's
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), marker+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	// A Ctrl-C reaches both; what is sent to this process alone is passed on.
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
-	err := cmd.Start()
-	if err == nil {
-		go func() {
-			for s := range signals {
-				if s == syscall.SIGTERM {
-					_ = cmd.Process.Signal(s)
-				}
-			}
-		}()
-		err = cmd.Wait()
-	}
-	var exit *exec.ExitError
+	code, err := again(marker+"=1", syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS})
 	switch {
 	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode()
+		return code
 	case errors.Is(err, syscall.EPERM): // root without the right to make namespaces
 		return main()
 	}
 	fmt.Fprintln(os.Stderr, "running in a mount namespace:", err)
 	return 1
+}
+
+// again runs this program again, which ends with this one, and returns its exit
+// code.
+func again(env string, attr syscall.SysProcAttr) (int, error) {
+	runtime.LockOSThread() // the parent-death signal is the thread's
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), env)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	attr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr = &attr
+	// A Ctrl-C reaches both; what is sent to this process alone is passed on.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	go func() {
+		for s := range signals {
+			if s == syscall.SIGTERM {
+				_ = cmd.Process.Signal(s)
+			}
+		}
+	}()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
 }
 
 // UnmountBelow unmounts everything below a directory, the deepest first.
