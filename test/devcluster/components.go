@@ -61,6 +61,9 @@ func (c *Cluster) newAPIServer(bin string, store *port, extra []string) *proc.Co
 			"--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(c.apiServer.number), "--permit-port-sharing",
 			// It refuses to advertise a loopback address.
 			"--endpoint-reconciler-type=none",
+			// Nobody is told, but it looks for one, in vain where there is no network.
+			"--advertise-address=192.0.2.1",
+			"--kubelet-preferred-address-types=InternalIP", // no name is known to any DNS
 			"--cert-dir=" + c.Dir, "--tls-cert-file=" + c.file(serverCertFile), "--tls-private-key-file=" + c.file(serverKeyFile),
 			"--client-ca-file=" + c.file(caFile),
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",

@@ -25,6 +25,9 @@ func (c *Cluster) adminConfig() (*rest.Config, error) {
 	}, nil
 }
 
+// CAFile is the path of the certificate that all of the cluster are issued by.
+func (c *Cluster) CAFile() string { return c.file(caFile) }
+
 // AdminKubeconfig writes a kubeconfig with all rights and returns its path.
 func (c *Cluster) AdminKubeconfig() (string, error) {
 	return c.kubeconfig("admin", &clientcmdapi.AuthInfo{

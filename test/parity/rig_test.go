@@ -8,9 +8,7 @@ package parity
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/token-projector/token-projector/test/daemon"
 	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/isolate"
+	"github.com/token-projector/token-projector/test/node"
 	"github.com/token-projector/token-projector/test/proc"
 )
 
@@ -37,49 +36,12 @@ type rig struct {
 	client  kubernetes.Interface
 }
 
-// containerd 1.6 and newer; nothing is pulled and no container ever starts: the
-// kubelet sets up a Pod's volumes before it makes its sandbox.
-const containerdConfig = `version = 2
-root = "%[1]s/containerd"
-state = "%[1]s/containerd-state"
-[grpc]
-  address = "%[1]s/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "none.invalid/pause:1"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-`
-
-const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
-authorization: {mode: AlwaysAllow}
-containerRuntimeEndpoint: unix://%[1]s/containerd.sock
-cgroupDriver: cgroupfs
-cgroupsPerQOS: false
-enforceNodeAllocatable: []
-failSwapOn: false
-failCgroupV1: false
-localStorageCapacityIsolation: false
-address: 127.0.0.1
-port: %[2]d
-readOnlyPort: 0
-healthzPort: 0
-maxPods: 250
-registerNode: true
-syncFrequency: 5s
-`
-
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	for _, program := range []string{"containerd", "runc"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Fatalf("%s is not installed: make parity INSTALL=1", program)
-		}
-	}
 	r := &rig{T: t, ctx: t.Context(), dir: t.TempDir()}
+	r.must(node.Check(false))
 	t.Cleanup(func() { r.must(isolate.UnmountBelow(r.dir)) })
-	bin, err := devcluster.Build(r.ctx, os.Stderr, devcluster.Kubelet)
+	_, err := devcluster.Build(r.ctx, os.Stderr, devcluster.Kubelet)
 	r.must(err)
 	r.cluster, err = devcluster.Start(r.ctx, devcluster.Config{})
 	r.must(err)
@@ -89,18 +51,17 @@ func newRig(t *testing.T) *rig {
 	kubeconfig, err := r.cluster.NodeKubeconfig(nodeName)
 	r.must(err)
 
-	r.write("containerd.toml", fmt.Sprintf(containerdConfig, r.dir))
-	r.start("containerd", "containerd", "--config="+r.file("containerd.toml"))
-	r.eventually("containerd's socket", func() bool {
-		_, err := os.Stat(r.file("containerd.sock"))
-		return err == nil
-	})
-	r.write("kubelet.yaml", fmt.Sprintf(kubeletConfig, r.dir, 10250+os.Getpid()%20000))
-	r.start("kubelet", filepath.Join(bin, devcluster.Kubelet), "--config="+r.file("kubelet.yaml"), "--kubeconfig="+kubeconfig, "--hostname-override="+nodeName,
-		"--root-dir="+r.kubeletRoot(), "--cert-dir="+r.file("kubelet-pki"), "--node-ip=127.0.0.1")
-	r.eventually("the kubelet to register its node", func() bool {
-		_, err := r.client.CoreV1().Nodes().Get(r.ctx, nodeName, getOptions)
-		return err == nil
+	// Nothing is pulled and no container ever starts: the kubelet sets up a Pod's
+	// volumes before it makes its sandbox.
+	n, err := node.Start(r.ctx, node.Config{Cluster: r.cluster, Name: nodeName, Dir: r.dir, RootDir: r.kubeletRoot()})
+	r.must(err)
+	t.Cleanup(func() {
+		n.Stop()
+		if t.Failed() {
+			for _, c := range []*proc.Component{n.Containerd, n.Kubelet} {
+				t.Logf("log of %s:\n%s", c.Name, proc.Tail(c.Log, 40))
+			}
+		}
 	})
 
 	program, err := daemon.Build(r.ctx, r.dir, false)
@@ -118,26 +79,6 @@ func (r *rig) file(name string) string { return filepath.Join(r.dir, name) }
 func (r *rig) kubeletRoot() string { return r.file("kubelet-root") }
 
 func (r *rig) projectordRoot() string { return r.file("projectord-root") }
-
-func (r *rig) write(name, text string) {
-	r.Helper()
-	r.must(os.WriteFile(r.file(name), []byte(text), 0600))
-}
-
-// start runs a program until the test ends.
-func (r *rig) start(name, path string, args ...string) {
-	r.Helper()
-	path, err := exec.LookPath(path)
-	r.must(err)
-	p, err := proc.Start(name, path, args, r.file(name+".log"))
-	r.must(err)
-	r.Cleanup(func() {
-		p.Stop()
-		if r.Failed() {
-			r.Logf("log of %s:\n%s", name, proc.Tail(r.file(name+".log"), 40))
-		}
-	})
-}
 
 func (r *rig) must(err error) {
 	r.Helper()

@@ -1,4 +1,5 @@
-// Package proxy stands between one node and the API server. It makes faults that
+// Package proxy stands between one node, or all that know the API server by its
+// service IP, and the API server. It makes faults that
 // the real thing can't be made to show, and short lifetimes without cheating: it
 // signs the API server's answers anew, with the test cluster's own key, so that
 // the real server refuses a token when its time is over.
@@ -12,12 +13,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,15 +46,10 @@ type Rules struct {
 	Ahead time.Duration
 }
 
-// IsTokenRequest says whether a request asks for a token.
-func IsTokenRequest(r *http.Request) bool {
-	return r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/token")
-}
-
 // Proxy is a running proxy. Make it with Start. Its methods may be called
 // concurrently.
 type Proxy struct {
-	Kubeconfig string // to reach the API server as the node, through the proxy
+	Kubeconfig string // to reach the API server as the node, through the proxy; empty without a node
 
 	cluster *devcluster.Cluster
 	server  *http.Server
@@ -63,24 +59,46 @@ type Proxy struct {
 	rules Rules
 	begun context.Context // of requests; ends with Cut
 	end   context.CancelFunc
-	count map[string]int
+
+	requests map[string]int // by kind
+	granted  int            // token requests that were answered with a token
 }
 
-// Start starts a proxy for a node.
+// Start starts a proxy for a node: whoever reaches it acts as the node.
 func Start(cluster *devcluster.Cluster, node string) (*Proxy, error) {
 	kubeconfig, err := cluster.NodeKubeconfig(node)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	upstream, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	upstream, err := rest.TransportFor(cfg)
+	p, err := start(cluster, upstream, "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	target, err := url.Parse(cfg.Host)
+	p.Kubeconfig, err = cluster.KubeconfigVia("proxied-"+node, "https://"+p.conns.Addr().String())
+	if err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// StartForCallers starts a proxy at an address that passes on who its callers say
+// they are: tokens and impersonation, but no client certificates. It stands for
+// the API server's service IP.
+func StartForCallers(cluster *devcluster.Cluster, address string) (*Proxy, error) {
+	return start(cluster, rest.AnonymousClientConfig(cluster.AdminConfig()), address)
+}
+
+func start(cluster *devcluster.Cluster, upstream *rest.Config, address string) (*Proxy, error) {
+	transport, err := rest.TransportFor(upstream)
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(upstream.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -88,20 +106,15 @@ func Start(cluster *devcluster.Cluster, node string) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	inner, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listening for the API server: %w", err)
 	}
-	p := &Proxy{cluster: cluster, conns: newListener(inner), count: map[string]int{}}
+	p := &Proxy{cluster: cluster, conns: newListener(inner), requests: map[string]int{}}
 	p.begun, p.end = context.WithCancel(context.Background())
-	p.Kubeconfig, err = cluster.KubeconfigVia("proxied-"+node, "https://"+inner.Addr().String())
-	if err != nil {
-		_ = inner.Close()
-		return nil, err
-	}
 	reverse := &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = "" },
-		Transport:      upstream,
+		Transport:      transport,
 		ModifyResponse: p.modify,
 		FlushInterval:  -1,
 		ErrorLog:       log.New(io.Discard, "", 0), // an API server that is away is what is tested
@@ -148,23 +161,32 @@ func (p *Proxy) Thaw() { p.conns.thaw() }
 // machine has lost its power. New ones work.
 func (p *Proxy) Orphan() { p.conns.orphan() }
 
+// Requests is how many requests of each kind there were, such as "watch pods" or
+// "create serviceaccounts/token": a verb and a resource as RBAC rules have them.
+// What is no resource has its path in the place of one.
+func (p *Proxy) Requests() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.requests)
+}
+
 // TokenRequests is how many were made, and how many were answered with a token.
 func (p *Proxy) TokenRequests() (made, granted int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.count["made"], p.count["granted"]
-}
-
-func (p *Proxy) add(what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.count[what]++
+	return p.requests[tokenRequest], p.granted
 }
 
 func (p *Proxy) current() (Rules, context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.rules, p.begun
+}
+
+func (p *Proxy) count(kind string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests[kind]++
 }
 
 func (p *Proxy) handler(next http.Handler) http.Handler {
@@ -174,8 +196,8 @@ func (p *Proxy) handler(next http.Handler) http.Handler {
 		defer cancel()
 		defer context.AfterFunc(begun, cancel)()
 		r = r.WithContext(ctx)
+		p.count(kind(r))
 		if IsTokenRequest(r) {
-			p.add("made")
 			r.Header.Set("Accept", "application/json") // to be read and signed anew
 		}
 		if rules.Fail != nil {
@@ -201,7 +223,9 @@ func (p *Proxy) modify(response *http.Response) error {
 	if !IsTokenRequest(response.Request) || response.StatusCode != http.StatusCreated {
 		return nil
 	}
-	p.add("granted")
+	p.mu.Lock()
+	p.granted++
+	p.mu.Unlock()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return err
