@@ -23,7 +23,7 @@ type Machine struct {
 
 // fresh are the directories that are empty at first, on a tmpfs: those where a
 // kubelet, a container runtime and DaemonSets have their fixed places.
-var fresh = []string{"/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log"}
+var fresh = []string{"/run", "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet", "/var/log"}
 
 // machinePrefix begins the names of the directories, and of the control groups.
 const machinePrefix = "token-projector-machine-"

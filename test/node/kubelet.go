@@ -24,7 +24,6 @@ volumePluginDir: %[2]s/kubelet-plugins
 cgroupDriver: cgroupfs
 failSwapOn: false
 failCgroupV1: false
-localStorageCapacityIsolation: false
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 1Mi}
 readOnlyPort: 0
@@ -40,6 +39,7 @@ authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupsPerQOS: false
 enforceNodeAllocatable: []
+localStorageCapacityIsolation: false
 address: 127.0.0.1
 port: %d
 healthzPort: 0

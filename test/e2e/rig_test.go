@@ -1,0 +1,167 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// patience is how long something may take that takes a few seconds.
+const patience = time.Minute
+
+// rig is the shared world, as one test sees it.
+type rig struct {
+	*testing.T
+	*world
+	ctx context.Context
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{T: t, world: shared, ctx: t.Context()}
+	t.Cleanup(func() {
+		if t.Failed() {
+			r.ctx = context.Background() // the test's has ended
+			t.Logf("Pods and events:\n%s", r.try("get", "pods,events", "--all-namespaces", "--output=wide"))
+			t.Log(r.programsLogs())
+		}
+	})
+	return r
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+// eventually waits for something that another process does.
+func (r *rig) eventually(what string, done func() error) {
+	r.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := done()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("waited too long for %s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// run runs kubectl as the administrator and returns its output.
+func (r *rig) run(args ...string) string {
+	r.Helper()
+	out, err := r.command(args).CombinedOutput()
+	if err != nil {
+		r.Fatalf("kubectl %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// try is run, where the test goes on if it fails.
+func (r *rig) try(args ...string) string {
+	out, err := r.command(args).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%s%v\n", out, err)
+	}
+	return string(out)
+}
+
+func (r *rig) command(args []string) *exec.Cmd {
+	cmd := exec.CommandContext(r.ctx, r.kubectl, append([]string{"--kubeconfig=" + r.kubeconfig}, args...)...)
+	cmd.Env = append(os.Environ(), "HOME="+r.machine.Dir) // where it keeps what it found out
+	return cmd
+}
+
+// imageOverride has a kustomization use another image.
+type imageOverride struct {
+	Name    string `json:"name"` // as the manifests have it, without tag
+	NewName string `json:"newName"`
+	NewTag  string `json:"newTag"`
+}
+
+// apply applies a directory with a kustomization, and deletes it all when the
+// test ends.
+func (r *rig) apply(dir string, images ...imageOverride) {
+	r.Helper()
+	overlay := r.TempDir()
+	dir, err := filepath.Abs(dir)
+	r.must(err)
+	base, err := filepath.Rel(overlay, dir) // it takes no absolute path
+	r.must(err)
+	text, err := yaml.Marshal(map[string]any{"resources": []string{base}, "images": images})
+	r.must(err)
+	r.must(os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), text, 0600))
+	r.Cleanup(func() {
+		r.ctx = context.Background() // the test's has ended
+		r.run("delete", "--kustomize="+overlay, "--ignore-not-found", "--timeout="+patience.String())
+	})
+	r.run("apply", "--kustomize="+overlay)
+}
+
+// rollout waits until all Pods of a DaemonSet are ready.
+func (r *rig) rollout(namespace, daemonSet string) {
+	r.Helper()
+	r.run("rollout", "status", "--namespace="+namespace, "--timeout="+patience.String(), "daemonset/"+daemonSet)
+}
+
+// podOf returns the one Pod with a label.
+func (r *rig) podOf(namespace, selector string) *corev1.Pod {
+	r.Helper()
+	pods, err := r.client.CoreV1().Pods(namespace).List(r.ctx, metav1.ListOptions{LabelSelector: selector})
+	r.must(err)
+	if len(pods.Items) != 1 {
+		r.Fatalf("%d Pods with %s, want 1", len(pods.Items), selector)
+	}
+	return &pods.Items[0]
+}
+
+// runPod creates a Pod and waits until it runs; it is deleted when the test ends.
+func (r *rig) runPod(pod *corev1.Pod) *corev1.Pod {
+	r.Helper()
+	pods := r.client.CoreV1().Pods(pod.Namespace)
+	r.eventually("Pod "+pod.Name+" to be created", func() error { // its ServiceAccount may not be there yet
+		_, err := pods.Create(r.ctx, pod, metav1.CreateOptions{})
+		return err
+	})
+	r.Cleanup(func() {
+		now := int64(0)
+		r.must(pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+	})
+	var running *corev1.Pod
+	r.eventually("Pod "+pod.Name+" to run", func() (err error) {
+		running, err = pods.Get(r.ctx, pod.Name, metav1.GetOptions{})
+		if err == nil && running.Status.Phase != corev1.PodRunning {
+			err = fmt.Errorf("it is %s", running.Status.Phase)
+		}
+		return err
+	})
+	return running
+}
+
+// logs are what a container has printed.
+func (r *rig) logs(namespace, pod, container string) string {
+	r.Helper()
+	return r.run("logs", "--namespace="+namespace, pod, "--container="+container)
+}
+
+// hostFile is a file of the node, where its hostPath volumes are.
+func (r *rig) hostFile(path string) string {
+	r.Helper()
+	content, err := os.ReadFile(path)
+	r.must(err)
+	return string(content)
+}
