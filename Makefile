@@ -19,7 +19,7 @@ ARCHS := amd64 arm64
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## run the main job on a real control plane and check it (root or not)
@@ -90,6 +90,11 @@ skew: controlplane ## the main job and the identities with the API server as Kub
 parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 installs it)
 	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc)
 	cd test && go run ./cmd/devcluster build kubelet && go test -tags parity -count=1 -timeout 15m -v ./parity
+
+.PHONY: e2e
+e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins; INSTALL=1 installs them)
+	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc containernetworking-plugins)
+	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 8m -v ./e2e
 
 .PHONY: alerts
 alerts: bin/promtool ## test the alert rules, and the metrics' names

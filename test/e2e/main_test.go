@@ -8,6 +8,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,8 +79,8 @@ func runAll(m *testing.M, machine isolate.Machine) int {
 	return 1
 }
 
-// newWorld starts the control plane, its service IP and a node. The machine ends
-// what it leaves behind where it fails.
+// newWorld starts the control plane, its service IP and a node. Where it fails, what
+// runs already ends with the machine.
 func newWorld(ctx context.Context, machine isolate.Machine) (_ *world, err error) {
 	w := &world{machine: machine}
 	bin, err := devcluster.Binaries(programs...)
@@ -92,7 +93,7 @@ func newWorld(ctx context.Context, machine isolate.Machine) (_ *world, err error
 	}
 	defer func() {
 		if err != nil {
-			_ = w.cluster.Stop()
+			err = errors.Join(err, w.cluster.Stop()) // its directory outlives the machine
 		}
 	}()
 	if w.client, err = w.cluster.Admin(); err != nil {
@@ -111,7 +112,13 @@ func newWorld(ctx context.Context, machine isolate.Machine) (_ *world, err error
 		Cluster: w.cluster, Name: nodeName, Dir: "/var/lib/containerd", RootDir: "/var/lib/kubelet",
 		Containers: &node.Containers{Cgroup: machine.Cgroup, PauseImage: filepath.Join(machine.Dir, "pause.tar")},
 	})
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	if err := w.node.Import(ctx, filepath.Join(machine.Dir, "probe.tar")); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func (w *world) stop() error {

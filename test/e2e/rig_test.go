@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/token-projector/token-projector/test/devcluster"
 )
 
 // patience is how long something may take that takes a few seconds.
@@ -23,19 +26,28 @@ const patience = time.Minute
 type rig struct {
 	*testing.T
 	*world
-	ctx context.Context
+	ctx       context.Context
+	explained bool
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{T: t, world: shared, ctx: t.Context()}
-	t.Cleanup(func() {
-		if t.Failed() {
-			r.ctx = context.Background() // the test's has ended
-			t.Logf("Pods and events:\n%s", r.try("get", "pods,events", "--all-namespaces", "--output=wide"))
-			t.Log(r.programsLogs())
-		}
-	})
+	r.atEnd(func() {})
 	return r
+}
+
+// atEnd is Cleanup, where a test that has failed first says what the cluster is
+// like, and where the context has not ended.
+func (r *rig) atEnd(cleanUp func()) {
+	r.Cleanup(func() {
+		r.ctx = context.Background()
+		if r.Failed() && !r.explained {
+			r.explained = true
+			r.Logf("Pods and events:\n%s", r.try("get", "pods,events", "--all-namespaces", "--output=wide"))
+			r.Log(r.programsLogs())
+		}
+		cleanUp()
+	})
 }
 
 func (r *rig) must(err error) {
@@ -105,8 +117,7 @@ func (r *rig) apply(dir string, images ...imageOverride) {
 	text, err := yaml.Marshal(map[string]any{"resources": []string{base}, "images": images})
 	r.must(err)
 	r.must(os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), text, 0600))
-	r.Cleanup(func() {
-		r.ctx = context.Background() // the test's has ended
+	r.atEnd(func() {
 		r.run("delete", "--kustomize="+overlay, "--ignore-not-found", "--timeout="+patience.String())
 	})
 	r.run("apply", "--kustomize="+overlay)
@@ -116,6 +127,23 @@ func (r *rig) apply(dir string, images ...imageOverride) {
 func (r *rig) rollout(namespace, daemonSet string) {
 	r.Helper()
 	r.run("rollout", "status", "--namespace="+namespace, "--timeout="+patience.String(), "daemonset/"+daemonSet)
+}
+
+// namespace makes a namespace, fills it, and deletes it when the test ends.
+func (r *rig) namespace(name string) {
+	r.Helper()
+	_, err := r.client.CoreV1().Namespaces().Create(r.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	r.must(err)
+	r.atEnd(func() {
+		r.must(r.client.CoreV1().Namespaces().Delete(r.ctx, name, metav1.DeleteOptions{}))
+	})
+	r.eventually("namespace "+name+" to be filled", func() error {
+		filled, err := devcluster.NamespaceFilled(r.ctx, r.client, name)
+		if err == nil && !filled {
+			err = errors.New("its ServiceAccount or ConfigMap is missing")
+		}
+		return err
+	})
 }
 
 // podOf returns the one Pod with a label.
@@ -133,13 +161,11 @@ func (r *rig) podOf(namespace, selector string) *corev1.Pod {
 func (r *rig) runPod(pod *corev1.Pod) *corev1.Pod {
 	r.Helper()
 	pods := r.client.CoreV1().Pods(pod.Namespace)
-	r.eventually("Pod "+pod.Name+" to be created", func() error { // its ServiceAccount may not be there yet
-		_, err := pods.Create(r.ctx, pod, metav1.CreateOptions{})
-		return err
-	})
-	r.Cleanup(func() {
+	_, err := pods.Create(r.ctx, pod, metav1.CreateOptions{})
+	r.must(err)
+	r.atEnd(func() {
 		now := int64(0)
-		r.must(pods.Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+		r.must(pods.Delete(r.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
 	})
 	var running *corev1.Pod
 	r.eventually("Pod "+pod.Name+" to run", func() (err error) {

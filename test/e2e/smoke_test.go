@@ -23,13 +23,25 @@ import (
 // probeImage has the program of the directory probe.
 const probeImage = "localhost/token-projector-probe:test"
 
-// findings are what a Pod with three capabilities may do, where that is not "ok".
-var findings = map[string]string{}
+// limits are the findings of a Pod with the capabilities CHOWN, FOWNER and
+// DAC_OVERRIDE and the runtime's own seccomp profile, where they are not "ok".
+// Without FSETID a chmod drops the setgid bit where the group is not the process's
+// own, silently, and a chgrp drops it from a file.
+var limits = map[string]string{
+	"mounting a tmpfs": "operation not permitted",
+	"setgid of a directory, after chgrp to a foreign group":           "mode 0750, group 4321",
+	"setgid of a directory, before chgrp to a foreign group":          "mode 2750, group 4321",
+	"setgid of a file, after chgrp to a foreign group":                "mode 0750, group 4321",
+	"setgid of a file, before chgrp to a foreign group":               "mode 0750, group 4321",
+	"writing beside the kubelet's pod-resources, which are read-only": "open /var/lib/kubelet/pod-resources/new: read-only file system",
+	"writing to the root directory":                                   "open /new: read-only file system",
+}
 
-// TestSmoke shows that the rig is one on which a DaemonSet runs as on any cluster.
+// TestSmoke shows that a DaemonSet runs here as on any cluster.
 func TestSmoke(t *testing.T) {
 	r := newRig(t)
-	r.must(r.node.Import(r.ctx, filepath.Join(r.machine.Dir, "probe.tar")))
+	const selfReview = "create selfsubjectreviews"
+	before := r.service.Requests()[selfReview]
 	r.apply("testdata/probe", imageOverride{Name: "example.invalid/probe", NewName: "localhost/token-projector-probe", NewTag: "test"})
 	r.rollout("probe", "probe")
 	pod := r.podOf("probe", "app=probe")
@@ -45,14 +57,14 @@ func TestSmoke(t *testing.T) {
 	}
 
 	report := r.report(pod)
-	want := authenticationv1.UserInfo{Username: "system:serviceaccount:probe:probe"}
-	if report.User.Username != want.Username || !slices.Contains(report.User.Extra["authentication.kubernetes.io/pod-uid"], string(pod.UID)) {
+	const name = "system:serviceaccount:probe:probe"
+	if report.User.Username != name || !slices.Contains(report.User.Extra["authentication.kubernetes.io/pod-uid"], string(pod.UID)) {
 		t.Errorf("the Pod is %+v", report.User)
 	}
 	if report.Host != "https://"+devcluster.ServiceIP+":443" {
 		t.Errorf("the Pod reaches the API server at %s", report.Host)
 	}
-	if n := r.service.Requests()["create selfsubjectreviews"]; n != 1 {
+	if n := r.service.Requests()[selfReview] - before; n != 1 {
 		t.Errorf("%d requests for its own name by way of the service IP, want 1", n)
 	}
 	for _, what := range slices.Sorted(maps.Keys(report.Status)) {
@@ -60,9 +72,21 @@ func TestSmoke(t *testing.T) {
 	}
 	for _, what := range slices.Sorted(maps.Keys(report.Findings)) {
 		fmt.Printf("FINDING %s: %s\n", what, report.Findings[what])
+		want, limited := limits[what]
+		if !limited {
+			want = "ok"
+		}
+		if report.Findings[what] != want {
+			t.Errorf("%s: %s, want %s", what, report.Findings[what], want)
+		}
 	}
-	if log := r.logs("probe", pod.Name, "probe"); !strings.Contains(log, "I am "+want.Username) {
+	if log := r.logs("probe", pod.Name, "probe"); !strings.Contains(log, "I am "+name) {
 		t.Errorf("the container's log is %q", log)
+	}
+	tokens, err := filepath.Glob("/var/lib/kubelet/pods/" + string(pod.UID) + "/volumes/kubernetes.io~projected/kube-api-access-*/token")
+	r.must(err)
+	if len(tokens) != 1 || strings.Count(r.hostFile(tokens[0]), ".") != 2 {
+		t.Errorf("the kubelet's token files on the host: %q", tokens)
 	}
 }
 

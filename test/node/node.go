@@ -1,5 +1,6 @@
 // Package node runs a real node of a test cluster on this machine: containerd and
-// the kubelet. It starts no kube-proxy and pulls no image.
+// the kubelet. It starts no kube-proxy and pulls no image. It needs root, and mounts
+// of its own; see package isolate.
 package node
 
 import (
@@ -87,6 +88,9 @@ func Start(ctx context.Context, cfg Config) (_ *Node, err error) {
 			err = fmt.Errorf("starting node %s: %w", cfg.Name, err)
 		}
 	}()
+	if err := keepTunables(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if cfg.Containers != nil {
 		if err := setUpNetwork(cfg.Dir); err != nil {
 			return nil, err

@@ -15,8 +15,8 @@ import (
 
 // Where the Pod has the host's directories.
 const (
-	hostDir            = "/run/projectord"
-	podResourcesSocket = "/var/lib/kubelet/pod-resources/kubelet.sock"
+	hostDir      = "/run/projectord"
+	podResources = "/var/lib/kubelet/pod-resources"
 )
 
 // Somebody who has nothing to do with the Pod.
@@ -74,7 +74,7 @@ var attempts = map[string]func() (note string, err error){
 	"renameat2, exchanging":                                           exchange,
 	"mounting a tmpfs":                                                mount,
 	"connecting to the kubelet's pod-resources, which are read-only":  connect,
-	"writing beside the kubelet's pod-resources, which are read-only": func() (string, error) { return "", os.WriteFile(podResourcesSocket+".new", nil, 0600) },
+	"writing beside the kubelet's pod-resources, which are read-only": func() (string, error) { return "", os.WriteFile(podResources+"/new", nil, 0600) },
 	"writing to the root directory":                                   func() (string, error) { return "", os.WriteFile("/new", nil, 0600) },
 }
 
@@ -132,7 +132,7 @@ func mount() (string, error) {
 }
 
 func connect() (string, error) {
-	conn, err := net.Dial("unix", podResourcesSocket)
+	conn, err := net.Dial("unix", podResources+"/kubelet.sock")
 	if err == nil {
 		err = conn.Close()
 	}
