@@ -123,24 +123,8 @@ func envName(flag string) string {
 
 // check turns texts into values and fills in what depends on the machine.
 func (o *options) check(env func(string) (string, bool)) error {
-	if _, inPod := env("KUBERNETES_SERVICE_HOST"); o.kubeconfig == "" && !inPod {
-		return errors.New("--kubeconfig is required outside of a Pod: the file with the credential of this node")
-	}
-	if o.identity = kube.Identity(o.identityText); !o.identity.Valid() {
-		return fmt.Errorf("invalid --identity %q: want auto, node, impersonate or serviceaccount", o.identityText)
-	}
-	if o.fallback && o.identity != kube.IdentityAuto {
-		return fmt.Errorf("--identity-fallback is for --identity=auto, not %s", o.identity)
-	}
-	if o.nodeName == "" {
-		o.nodeName, _ = env("NODE_NAME")
-	}
-	if o.nodeName == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("--node-name is not given and the host has no name: %w", err)
-		}
-		o.nodeName = strings.ToLower(host)
+	if err := o.checkWho(env); err != nil {
+		return err
 	}
 	for name, dir := range map[string]string{"root-dir": o.rootDir, "kubelet-dir": o.kubeletDir} {
 		if !filepath.IsAbs(dir) {
@@ -185,6 +169,30 @@ func (o *options) check(env func(string) (string, bool)) error {
 		return fmt.Errorf("invalid --log-format %q: want text or json", o.logFormat)
 	}
 	return o.checkTimes()
+}
+
+// checkWho checks as whom requests are made, and for which node.
+func (o *options) checkWho(env func(string) (string, bool)) error {
+	if _, inPod := env("KUBERNETES_SERVICE_HOST"); o.kubeconfig == "" && !inPod {
+		return errors.New("--kubeconfig is required outside of a Pod: the file with the credential of this node")
+	}
+	if o.identity = kube.Identity(o.identityText); !o.identity.Valid() {
+		return fmt.Errorf("invalid --identity %q: want auto, node, impersonate or serviceaccount", o.identityText)
+	}
+	if o.fallback && o.identity != kube.IdentityAuto {
+		return fmt.Errorf("--identity-fallback is for --identity=auto, not %s", o.identity)
+	}
+	if o.nodeName == "" {
+		o.nodeName, _ = env("NODE_NAME")
+	}
+	if o.nodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--node-name is not given and the host has no name: %w", err)
+		}
+		o.nodeName = strings.ToLower(host)
+	}
+	return nil
 }
 
 // checkTimes checks what is a time.
