@@ -36,7 +36,7 @@ func (d *Dir) fill(dir int, name string, files []File) error {
 			return fmt.Errorf("writing %q: %w", f.Path, err)
 		}
 	}
-	if err := retry(func() error { return unix.Fchmod(dir, d.dirMode()) }); err != nil {
+	if err := d.setDirMode(dir, d.dirMode()); err != nil {
 		return fmt.Errorf("setting the mode of generation %s: %w", name, err)
 	}
 	if !d.sync {
@@ -136,7 +136,7 @@ func (d *Dir) makeDir(dir int, name string) (int, error) {
 		return -1, fmt.Errorf("opening directory %q: %w", name, err)
 	}
 	if made {
-		if err := retry(func() error { return unix.Fchmod(fd, d.dirMode()) }); err != nil {
+		if err := d.setDirMode(fd, d.dirMode()); err != nil {
 			closeFD(fd)
 			return -1, fmt.Errorf("setting the mode of directory %q: %w", name, err)
 		}

@@ -3,6 +3,7 @@ package atomicdir
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -140,13 +141,29 @@ func (d *Dir) giveToGroup(root int) error {
 	if int(st.Gid) == d.group && mode == mode|02550 {
 		return nil
 	}
-	if err := retry(func() error { return unix.Fchown(root, -1, d.group) }); err != nil {
-		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
-	}
-	if err := retry(func() error { return unix.Fchmod(root, mode|02550) }); err != nil {
+	if err := d.setDirMode(root, mode|02550); err != nil {
 		return fmt.Errorf("giving the volume to group %d: %w", d.group, err)
 	}
 	return nil
+}
+
+// setDirMode sets a directory's mode and its group, if there is one for the
+// volume. The kernel drops the setgid bit, and says nothing, where the group is
+// not the process's own, unless that has CAP_FSETID: so that the bit comes before
+// the group. A change of group keeps it on a directory.
+func (d *Dir) setDirMode(dir int, mode uint32) error {
+	chmod := func() error { return unix.Fchmod(dir, mode) }
+	if d.group < 0 {
+		return retry(chmod)
+	}
+	chgrp := func(gid int) error { return retry(func() error { return unix.Fchown(dir, -1, gid) }) }
+	if err := chgrp(os.Getegid()); err != nil {
+		return err
+	}
+	if err := retry(chmod); err != nil {
+		return err
+	}
+	return chgrp(d.group)
 }
 
 // write makes a new generation and swaps it in; it leaves nothing behind if
