@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,9 +77,12 @@ func (r *rig) eventually(what string, done func() error) {
 // run runs kubectl as the administrator and returns its output.
 func (r *rig) run(args ...string) string {
 	r.Helper()
-	out, err := r.command(args).CombinedOutput()
+	var stderr bytes.Buffer
+	cmd := r.command(args)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		r.Fatalf("kubectl %q: %v\n%s", args, err, out)
+		r.Fatalf("kubectl %q: %v\n%s%s", args, err, out, stderr.String())
 	}
 	return string(out)
 }

@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/proc"
@@ -58,9 +60,9 @@ func Check(containers bool) error {
 		}
 	}
 	var errs []error
-	for program, debian := range packages {
+	for _, program := range slices.Sorted(maps.Keys(packages)) {
 		if _, err := exec.LookPath(program); err != nil {
-			errs = append(errs, fmt.Errorf("%s is not installed: it comes with Debian's %s", program, debian))
+			errs = append(errs, fmt.Errorf("%s is not installed: it comes with Debian's %s", program, packages[program]))
 		}
 	}
 	return errors.Join(errs...)

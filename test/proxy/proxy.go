@@ -1,8 +1,8 @@
-// Package proxy stands between one node, or all that know the API server by its
-// service IP, and the API server. It makes faults that
-// the real thing can't be made to show, and short lifetimes without cheating: it
-// signs the API server's answers anew, with the test cluster's own key, so that
-// the real server refuses a token when its time is over.
+// Package proxy stands between the API server and one node, or all who know the
+// API server by its service IP. It makes faults that the real thing can't be made
+// to show, and short lifetimes without cheating: it signs the API server's answers
+// anew, with the test cluster's own key, so that the real server refuses a token
+// when its time is over.
 package proxy
 
 import (
