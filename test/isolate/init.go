@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -18,8 +19,14 @@ func initProcess(dir string) (code int, err error) {
 	if err := furnish(); err != nil {
 		return 0, err
 	}
+	// What a killed test leaves among temporary files goes with the rest. The directory
+	// itself is locked, and package rundir locks the place for temporary files.
+	temporary := filepath.Join(dir, "tmp")
+	if err := os.Mkdir(temporary, 0700); err != nil {
+		return 0, err
+	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), stageEnv+"=main:"+dir)
+	cmd.Env = append(os.Environ(), stageEnv+"=main:"+dir, "TMPDIR="+temporary)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
