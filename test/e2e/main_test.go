@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"k8s.io/client-go/kubernetes"
@@ -62,7 +64,40 @@ func prepare(dir string) error {
 	if err != nil {
 		return err
 	}
-	return image.Write(filepath.Join(dir, "probe.tar"), probeImage, probe)
+	if err := image.Write(filepath.Join(dir, "probe.tar"), probeImage, probe); err != nil {
+		return err
+	}
+	if _, err := image.BuildProgram(ctx, dir, "github.com/token-projector/token-projector/test/e2e/consumer"); err != nil {
+		return err
+	}
+	return prepareOurs(ctx, dir)
+}
+
+// The images that the manifests and documents name. The second one of ours is
+// another by a label.
+const (
+	ourImage      = "ghcr.io/token-projector/projectord:dev"
+	nextImage     = "ghcr.io/token-projector/projectord:next"
+	workloadImage = "registry.k8s.io/pause:3.10"
+)
+
+// prepareOurs packs projectord as `make image` does.
+func prepareOurs(ctx context.Context, dir string) error {
+	make := exec.CommandContext(ctx, "make", "--silent", "image")
+	make.Dir = repository
+	next := exec.CommandContext(ctx, "go", "run", "./image", "-name", nextImage, "-o", filepath.Join(dir, "next.tar"), "-label", "test=next",
+		"../bin/linux-"+runtime.GOARCH+"/projectord", "../bin/linux-"+runtime.GOARCH+"/projectorctl")
+	next.Dir = filepath.Join(repository, "tools")
+	for _, cmd := range []*exec.Cmd{make, next} {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("packing projectord: %w\n%s", err, out)
+		}
+	}
+	archive, err := os.ReadFile(filepath.Join(repository, "bin/projectord-image.tar"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "projectord.tar"), archive, 0600)
 }
 
 func runAll(m *testing.M, machine isolate.Machine) int {
@@ -115,10 +150,12 @@ func newWorld(ctx context.Context, machine isolate.Machine) (_ *world, err error
 	if err != nil {
 		return nil, err
 	}
-	if err := w.node.Import(ctx, filepath.Join(machine.Dir, "probe.tar")); err != nil {
-		return nil, err
+	for _, archive := range []string{"probe.tar", "projectord.tar", "next.tar"} {
+		if err := w.node.Import(ctx, filepath.Join(machine.Dir, archive)); err != nil {
+			return nil, err
+		}
 	}
-	return w, nil
+	return w, w.node.TagPause(ctx, workloadImage)
 }
 
 func (w *world) stop() error {

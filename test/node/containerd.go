@@ -74,9 +74,20 @@ func (c Config) containerd(socket string) (*proc.Component, error) {
 
 // Import gives containerd an image, from an archive such as image.Write makes.
 func (n *Node) Import(ctx context.Context, archive string) error {
-	cmd := exec.CommandContext(ctx, "ctr", "--address="+n.socket, "--namespace=k8s.io", "images", "import", archive)
+	return n.images(ctx, "import", archive)
+}
+
+// TagPause gives the image of the sandboxes another name too, for Pods that do
+// nothing.
+func (n *Node) TagPause(ctx context.Context, name string) error {
+	return n.images(ctx, "tag", pauseImage, name)
+}
+
+// images manages containerd's.
+func (n *Node) images(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "ctr", append([]string{"--address=" + n.socket, "--namespace=k8s.io", "images"}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("importing image %s: %w\n%s", archive, err, out)
+		return fmt.Errorf("ctr images %q: %w\n%s", args, err, out)
 	}
 	return nil
 }
