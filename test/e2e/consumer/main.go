@@ -25,8 +25,9 @@ import (
 // Report is what is printed.
 type Report struct {
 	Requests int `json:"requests"`
-	// Failed are those that the API server refused, or that it took for somebody
-	// else's; Unreachable are those that nobody answered.
+	// Failed are those whose token the API server refused, or took for somebody
+	// else's; Unreachable are those that nobody answered, or an API server that
+	// has just begun and knows no role yet.
 	Failed      int      `json:"failed"`
 	Unreachable int      `json:"unreachable"`
 	Tokens      int      `json:"tokens"` // how many different ones were used
@@ -64,10 +65,10 @@ func run(ctx context.Context, url, volume, user string) error {
 	for ctx.Err() == nil {
 		report.Requests++
 		id, err := whoAmI(client, user)
-		switch status := (apierrors.APIStatus)(nil); {
+		switch {
 		case err == nil:
 			seen[id] = true
-		case errors.As(err, &status) && status.Status().Code < 500, errors.Is(err, errSomebodyElse):
+		case apierrors.IsUnauthorized(err), errors.Is(err, errSomebodyElse):
 			report.Failed++
 		default:
 			report.Unreachable++
