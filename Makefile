@@ -94,7 +94,7 @@ parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 in
 .PHONY: e2e
 e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins; INSTALL=1 installs them)
 	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc containernetworking-plugins)
-	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 8m -v ./e2e
+	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 15m -v ./e2e
 
 .PHONY: alerts
 alerts: bin/promtool ## test the alert rules, and the metrics' names

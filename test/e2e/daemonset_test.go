@@ -62,7 +62,9 @@ func TestDaemonSet(t *testing.T) {
 	web, err := r.client.CoreV1().Pods("default").Get(r.ctx, "web", metav1.GetOptions{})
 	r.must(err)
 	s.pods = []*corev1.Pod{plain, r.runPod(owned), web}
-	s.host = r.consume(plain)
+	f := r.injected(plain)
+	s.host = r.consume(filepath.Dir(f.Path), f.User)
+	control := r.consume(r.copied(filepath.Dir(f.Path)), f.User)
 
 	s.files()
 	rotations := s.rotate(5)
@@ -70,9 +72,15 @@ func TestDaemonSet(t *testing.T) {
 	s.longLived()
 	s.disturb()
 	s.documented()
+	if stale := r.end(control); stale.Failed == 0 {
+		t.Errorf("a host process with a token that nobody rotates was never refused: %+v", stale)
+	}
 	report := r.end(s.host)
 	fmt.Printf("RESULT e2e_daemonset rotations=%d requests=%d failed=%d unreachable=%d tokens_used=%d\n",
 		rotations, report.Requests, report.Failed, report.Unreachable, report.Tokens)
+	if report.Failed > 0 || report.Requests == 0 {
+		t.Errorf("of the host process's requests: %q", report.Problems)
+	}
 	if most := int((away + 20*time.Second) / (200 * time.Millisecond)); report.Tokens < 3 || report.Unreachable > most {
 		t.Errorf("the host process used %d tokens, and of its requests %d were not answered, at most %d should be: %q",
 			report.Tokens, report.Unreachable, most, report.Problems)

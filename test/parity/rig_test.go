@@ -67,7 +67,7 @@ func newRig(t *testing.T) *rig {
 	program, err := daemon.Build(r.ctx, r.dir, false)
 	r.must(err)
 	d, err := daemon.Start(program, r.file("projectord.log"), "--kubeconfig="+kubeconfig, "--node-name="+nodeName,
-		"--root-dir="+r.projectordRoot(), "--generation-grace=0")
+		"--root-dir="+r.projectordRoot(), "--generation-grace=0", "--kubelet-dir="+r.kubeletRoot(), "--pod-source=node")
 	r.must(err)
 	t.Cleanup(d.Stop)
 	r.must(d.WaitReady(r.ctx))
