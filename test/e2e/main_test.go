@@ -64,7 +64,7 @@ func prepare(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := image.Write(filepath.Join(dir, "probe.tar"), probeImage, probe); err != nil {
+	if err := image.Write(ctx, filepath.Join(dir, "probe.tar"), probeImage, "", probe); err != nil {
 		return err
 	}
 	if _, err := image.BuildProgram(ctx, dir, "github.com/token-projector/token-projector/test/e2e/consumer"); err != nil {
@@ -83,15 +83,18 @@ const (
 
 // prepareOurs packs projectord as `make image` does.
 func prepareOurs(ctx context.Context, dir string) error {
-	make := exec.CommandContext(ctx, "make", "--silent", "image")
-	make.Dir = repository
-	next := exec.CommandContext(ctx, "go", "run", "./image", "-name", nextImage, "-o", filepath.Join(dir, "next.tar"), "-label", "test=next",
-		"../bin/linux-"+runtime.GOARCH+"/projectord", "../bin/linux-"+runtime.GOARCH+"/projectorctl")
-	next.Dir = filepath.Join(repository, "tools")
-	for _, cmd := range []*exec.Cmd{make, next} {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("packing projectord: %w\n%s", err, out)
-		}
+	cmd := exec.CommandContext(ctx, "make", "--silent", "image")
+	cmd.Dir = repository
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("packing projectord: %w\n%s", err, out)
+	}
+	bin, err := filepath.Abs(filepath.Join(repository, "bin/linux-"+runtime.GOARCH))
+	if err != nil {
+		return err
+	}
+	err = image.Write(ctx, filepath.Join(dir, "next.tar"), nextImage, "test=next", filepath.Join(bin, "projectord"), filepath.Join(bin, "projectorctl"))
+	if err != nil {
+		return err
 	}
 	archive, err := os.ReadFile(filepath.Join(repository, "bin/projectord-image.tar"))
 	if err != nil {

@@ -43,8 +43,9 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	err := run(ctx, os.Args[1], os.Args[2], os.Args[3])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "consumer:", err)
 		os.Exit(1)
 	}
