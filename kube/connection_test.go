@@ -17,14 +17,19 @@ import (
 // testServer answers with the credential that it was asked with.
 func testServer(t *testing.T) *httptest.Server {
 	t.Helper()
+	ended := make(chan struct{})
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hang" {
-			<-r.Context().Done()
+			// Not until the request ends: the answer to that could come first.
+			<-ended
 			return
 		}
 		_, _ = fmt.Fprint(w, r.Header.Get("Authorization"))
 	}))
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		close(ended)
+		s.Close()
+	})
 	return s
 }
 
