@@ -91,9 +91,23 @@ func (c *Component) Restart(ctx context.Context) error {
 	return c.Start(ctx)
 }
 
-// Freeze stops the program where it is: connections stay open and nothing
-// answers. Thaw lets it go on.
-func (c *Component) Freeze() error { return c.signal(syscall.SIGSTOP) }
+// Freeze stops the program where it is, and waits until it has: connections stay
+// open and nothing answers. Thaw lets it go on.
+func (c *Component) Freeze() error {
+	if err := c.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.process != nil {
+		stopped, err := c.process.stopped()
+		if err != nil || stopped {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New(c.Name + " does not run")
+}
 
 // Thaw lets a frozen program go on.
 func (c *Component) Thaw() error { return c.signal(syscall.SIGCONT) }

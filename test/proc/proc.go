@@ -3,10 +3,12 @@
 package proc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -84,6 +86,27 @@ func (p *Process) Signal(s syscall.Signal) error {
 		return fmt.Errorf("signalling %s: %w", p.name, err)
 	}
 	return nil
+}
+
+// stopped says whether each thread has stopped, which they do one after another
+// (proc_pid_stat(5)).
+func (p *Process) stopped() (bool, error) {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.os.Pid))
+	if err != nil || len(stats) == 0 {
+		return false, errors.Join(err, errors.New(p.name+" does not run"))
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			return false, err
+		}
+		// The name before the state may hold anything.
+		_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+		if !strings.HasPrefix(state, "T") {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Done is closed when the program has ended.
