@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
+	"io/fs"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -50,33 +51,37 @@ one that belongs to a live kubelet. Workloads that still use a volume lose it.`,
 	return cmd
 }
 
-// lockTimeout is how long a projectord that is about to end may take.
-const lockTimeout = 30 * time.Second
-
 func (f *wipeFlags) wipe(ctx context.Context, out io.Writer) error {
-	switch exists, err := rootlock.Exists(f.root); {
+	root, err := filepath.EvalSymlinks(f.root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		root = f.root
+	case err != nil:
+		return fmt.Errorf("looking for what projectord has left: %w", err)
+	}
+	switch exists, err := rootlock.Exists(root); {
 	case err != nil:
 		return fmt.Errorf("looking for what projectord has left: %w", err)
 	case !exists:
-		_, err := fmt.Fprintf(out, "nothing to remove: no projectord has served %s\n", f.root)
+		_, err := fmt.Fprintf(out, "nothing to remove: no projectord has served %s\n", root)
 		return err
 	}
-	if evidence := kubelet.Evidence(ctx, f.kubeletDir); evidence != "" && kubelet.Owns(f.kubeletDir, f.root) {
-		return fmt.Errorf("%s belongs to the kubelet that serves this node (%s)", f.root, evidence)
+	if evidence := kubelet.Evidence(ctx, f.kubeletDir); evidence != "" && kubelet.Owns(f.kubeletDir, root) {
+		return fmt.Errorf("%s belongs to the kubelet that serves this node (%s)", root, evidence)
 	}
-	locking, cancel := context.WithTimeout(ctx, lockTimeout)
+	locking, cancel := context.WithTimeout(ctx, rootlock.Timeout)
 	defer cancel()
-	lock, err := rootlock.Acquire(locking, f.root, func(err error) { _, _ = fmt.Fprintf(out, "waiting: %v\n", err) })
+	lock, err := rootlock.Acquire(locking, root, func(err error) { _, _ = fmt.Fprintf(out, "waiting: %v\n", err) })
 	if err != nil {
 		return err
 	}
-	removed, err := projector.Wipe(f.root)
+	removed, err := projector.Wipe(root)
 	if err != nil {
 		return errors.Join(err, lock.Release())
 	}
 	if err := lock.Remove(); err != nil {
 		return fmt.Errorf("removing the root directory: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "removed %d volumes and %s\n", removed, f.root)
+	_, err = fmt.Fprintf(out, "removed %d volumes and %s\n", removed, root)
 	return err
 }

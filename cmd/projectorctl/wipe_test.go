@@ -27,6 +27,30 @@ func TestWipe(t *testing.T) {
 		{"what it serves", func(t *testing.T, root string) { serve(t, root, false) }, 1, "is already served by", true},
 		{"nothing", func(*testing.T, string) {}, 0, "nothing to remove", false},
 		{"somebody else's", func(t *testing.T, root string) { volume(t, root) }, 0, "nothing to remove", true},
+		{"a link to it", func(t *testing.T, root string) {
+			serve(t, root+"-real", true)
+			if err := os.Symlink(root+"-real", root); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if _, err := os.Stat(root + "-real"); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("the directory behind the link: %v", err)
+				}
+			})
+		}, 0, "removed 1 volumes", false},
+		{"with something else in it", func(t *testing.T, root string) {
+			serve(t, root, true)
+			if err := os.WriteFile(filepath.Join(root, "theirs"), nil, 0600); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { // and still, when it is tried again
+				var stdout, stderr bytes.Buffer
+				code := run(context.Background(), []string{"wipe", "--root-dir=" + root}, nil, &stdout, &stderr)
+				if code != 1 || !strings.Contains(stderr.String(), "is not projectord's") {
+					t.Errorf("the second time: exit %d, %s%s", code, &stdout, &stderr)
+				}
+			})
+		}, 1, "theirs is not projectord's", true},
 		{"a kubelet's", func(t *testing.T, root string) {
 			serve(t, root, true)
 			if err := os.MkdirAll(filepath.Dir(kubelet.Socket(root)), 0750); err != nil {
@@ -44,7 +68,7 @@ func TestWipe(t *testing.T) {
 			t.Parallel()
 			root := filepath.Join(t.TempDir(), "root")
 			tt.setup(t, root)
-			ctx, cancel := context.WithTimeout(t.Context(), lockTimeout/100)
+			ctx, cancel := context.WithTimeout(t.Context(), rootlock.Timeout/100)
 			defer cancel()
 			var stdout, stderr bytes.Buffer
 			code := run(ctx, []string{"wipe", "--root-dir=" + root, "--kubelet-dir=" + root}, nil, &stdout, &stderr)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -19,10 +18,6 @@ import (
 	"github.com/token-projector/token-projector/rotation"
 )
 
-// lockTimeout is how long another process may hold the root directory: long
-// enough for the old one to end in a rolling update.
-const lockTimeout = 30 * time.Second
-
 // serve does the daemon's work until ctx ends. The lock is taken before
 // anything else is touched, and given back last.
 func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
@@ -32,9 +27,9 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	if err := pods.lookForKubelet(ctx, o, logger); err != nil {
 		return err
 	}
-	locking, cancel := context.WithTimeout(ctx, lockTimeout)
+	locking, cancel := context.WithTimeout(ctx, rootlock.Timeout)
 	lock, err := rootlock.Acquire(locking, o.rootDir, func(err error) {
-		logger.Warn("waiting for the root directory", "at_most", lockTimeout, "reason", err)
+		logger.Warn("waiting for the root directory", "at_most", rootlock.Timeout, "reason", err)
 	})
 	cancel()
 	if ctx.Err() != nil {

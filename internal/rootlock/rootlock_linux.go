@@ -20,6 +20,10 @@ import (
 // fileName is the lock's name in the root directory.
 const fileName = "projectord.lock"
 
+// Timeout is how long to wait for a process that is about to end, and long enough
+// for the old one to end in a rolling update.
+const Timeout = 30 * time.Second
+
 // pollInterval is how often a lock that is held is tried again; flock(2) can't
 // wait and listen to a context.
 const pollInterval = 100 * time.Millisecond
@@ -71,6 +75,9 @@ func try(root string) (*Lock, error) {
 		err = fmt.Errorf("root directory %s is already served by %s: stop that process, or use another --root-dir", root, holder(file))
 	}
 	if err == nil {
+		err = stillThere(file, path)
+	}
+	if err == nil {
 		err = sign(file)
 	}
 	if err != nil {
@@ -78,6 +85,19 @@ func try(root string) (*Lock, error) {
 		return nil, err
 	}
 	return &Lock{file: file}, nil
+}
+
+// stillThere says whether the file that was locked is the one that others find:
+// somebody may have removed it just before; see Remove.
+func stillThere(file *os.File, path string) error {
+	locked, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at the lock of the root directory: %w", err)
+	}
+	if found, err := os.Lstat(path); err != nil || !os.SameFile(locked, found) {
+		return errors.New("the lock of the root directory was removed by another process just now")
+	}
+	return nil
 }
 
 // holder reads who holds the lock, as far as they said.
@@ -102,14 +122,32 @@ func sign(file *os.File) error {
 	return nil
 }
 
-// Remove removes the root directory with the lock, which must be all that is in
-// it, and releases the lock.
+// Remove removes the root directory with the lock, and releases the lock. If
+// anything else is in the directory, or it can't be removed, the lock's file stays
+// as the sign that it is projectord's.
 func (l *Lock) Remove() error {
-	err := os.Remove(l.file.Name())
-	if err == nil {
-		err = os.Remove(filepath.Dir(l.file.Name()))
+	return errors.Join(l.remove(), l.Release())
+}
+
+func (l *Lock) remove() error {
+	root := filepath.Dir(l.file.Name())
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, l.Release())
+	for _, e := range entries {
+		if e.Name() != fileName {
+			return fmt.Errorf("%s is not projectord's: remove it, or move it away", filepath.Join(root, e.Name()))
+		}
+	}
+	if err := os.Remove(l.file.Name()); err != nil {
+		return err
+	}
+	err = os.Remove(root)
+	if err != nil { // a mount point, say
+		err = errors.Join(err, os.WriteFile(l.file.Name(), nil, 0640))
+	}
+	return err
 }
 
 // Release gives the lock back. The file stays: removing it would let two
