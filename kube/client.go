@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -68,6 +69,8 @@ type Client struct {
 	pods         cache.Indexer
 	watch        cache.Controller
 	vouched      vouched
+
+	withoutRights atomic.Bool // see reportRights
 
 	// Set by Run, before any watch begins.
 	running      context.Context

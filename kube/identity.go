@@ -42,9 +42,10 @@ type Choice struct {
 	Identity Identity
 	// User is the user that the API server sees, and Reason why it is this one.
 	User, Reason string
-	// Unlimited says that no admission policy limits the tokens that the
-	// ServiceAccount may request.
-	Unlimited bool
+	// Warning is about the ServiceAccount's own rights: that no admission policy
+	// limits the tokens that it may request, or that it can't be told; empty if one
+	// does.
+	Warning string
 }
 
 // Choice is as whom the client makes its requests. It was settled by Connect.
@@ -173,20 +174,20 @@ func (c *Client) useServiceAccount(ctx context.Context, user authenticationv1.Us
 		return err
 	}
 	c.choice = Choice{Identity: IdentityServiceAccount, User: user.Username, Reason: reason}
-	if err := c.lookUpNode(ctx); err != nil {
+	err := c.lookUpNode(ctx)
+	if err != nil {
 		return err
 	}
-	limited, err := c.isLimited(ctx, user.Username)
-	c.choice.Unlimited = !limited
+	c.choice.Warning, err = c.policyWarning(ctx, user.Username)
 	return err
 }
 
-// isLimited says whether somebody keeps the ServiceAccount from requesting
-// tokens of its own: the policy of the overlay serviceaccount does. It asks for
+// policyWarning finds out whether a policy keeps the ServiceAccount from requesting
+// tokens of its own, as that of the overlay serviceaccount does. It asks for
 // one that is bound to a Pod which does not exist, so that none is made:
 // admission comes before the API server looks for the Pod
 // (pkg/registry/core/serviceaccount/storage/token.go).
-func (c *Client) isLimited(ctx context.Context, user string) (bool, error) {
+func (c *Client) policyWarning(ctx context.Context, user string) (string, error) {
 	namespace, name, _ := strings.Cut(strings.TrimPrefix(user, serviceAccountPrefix), ":")
 	body := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		BoundObjectRef: &authenticationv1.BoundObjectReference{
@@ -195,12 +196,34 @@ func (c *Client) isLimited(ctx context.Context, user string) (bool, error) {
 	}}
 	err := c.core.Post().Namespace(namespace).Resource("serviceaccounts").Name(name).SubResource("token").Body(body).Do(ctx).Error()
 	switch {
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return true, nil
+	case apierrors.IsInvalid(err): // a policy's denial is a 422
+		return "", nil
+	case apierrors.IsForbidden(err): // RBAC's, which comes first
+		return "it can't be told whether an admission policy limits the tokens that this ServiceAccount may request, " +
+			"because it may request none in its own namespace", nil
 	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsBadRequest(err):
-		return false, nil
+		return "no admission policy limits the tokens that this ServiceAccount may request", nil
 	}
-	return false, fmt.Errorf("looking for a policy that limits this ServiceAccount: %w", err)
+	return "", fmt.Errorf("looking for a policy that limits this ServiceAccount: %w", err)
+}
+
+// reportRights tells Report when the API server does not let the client act as the
+// node any more, and when it does again: nothing else may notice for long, because
+// a watch goes on. err is what came of a request.
+func (c *Client) reportRights(err error) {
+	if c.choice.Identity != IdentityImpersonate {
+		return
+	}
+	// The API server's own words (pkg/endpoints/filters/impersonation of apiserver).
+	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot impersonate") {
+		c.withoutRights.Store(true)
+		c.report(fmt.Errorf("the API server does not let this Pod act as its node any more: look at the ClusterRole projectord, "+
+			"its binding, and the API server's version: %w", err))
+		return
+	}
+	if err == nil && c.withoutRights.Swap(false) {
+		c.report(nil)
+	}
 }
 
 // lookUpNode finds out whether the node exists.

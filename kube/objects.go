@@ -46,6 +46,7 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request, accountUID string
 	if apierrors.IsConflict(err) && accountUID != "" {
 		err = fmt.Errorf("%w: %w", rotation.ErrServiceAccountReplaced, err)
 	}
+	c.reportRights(err)
 	if err != nil {
 		return rotation.Token{}, time.Time{}, fmt.Errorf("requesting a token of ServiceAccount %s/%s: %w",
 			r.Namespace, r.ServiceAccount, markDelay(markCatchingUp(explain(err))))

@@ -33,7 +33,7 @@ func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomi
 				"file", tokenPath, "reason", err)
 		}
 	}
-	p.noteAdopted(key, set.Generation)
+	p.noteAdopted(key, set)
 	return set.Generation, nil
 }
 

@@ -109,3 +109,50 @@ func TestWhatGrewTooLargeStaysAsItWas(t *testing.T) {
 		h.assertPhase("new", PhasePending)
 	})
 }
+
+// TestTotalSizeLimit: what would go beyond it waits; what is there goes on, and its
+// tokens rotate, also after a restart with a smaller limit.
+func TestTotalSizeLimit(t *testing.T) {
+	const ofOne = 2 * 3 * 4096 // two sets of three files
+	limit := int64(2 * ofOne)
+	testWith(t, func(c *Config) { c.TotalSizeLimit = limit }, func(t *testing.T, h *harness) {
+		h.apply(newPod("one"))
+		h.apply(newPod("two"))
+		h.apply(newPod("three"))
+		h.assertPhase("one", PhaseReady)
+		h.assertPhase("two", PhaseReady)
+		h.assertPhase("three", PhasePending)
+		if problem := h.status("three").Problem; !strings.Contains(problem, "--total-size-limit") {
+			t.Errorf("it says %q", problem)
+		}
+		gone := newPod("two")
+		h.change(func(c *fakeCluster) { delete(c.truth, "two") })
+		h.loseSight(gone)
+		h.sleep(lastRetry)
+		h.assertPhase("three", PhaseReady)
+
+		h.stop()
+		limit = 1
+		h.start()
+		before := h.token("one")
+		h.sleep(lifetime)
+		h.assertPhase("one", PhaseReady)
+		if h.token("one") == before {
+			t.Error("the token was not rotated")
+		}
+	})
+}
+
+// TestLargeSourceIsNotCopied: a volume's limit holds before its files are built.
+func TestLargeSourceIsNotCopied(t *testing.T) {
+	testWith(t, func(c *Config) { c.SizeLimit = 64 << 10 }, func(t *testing.T, h *harness) {
+		h.change(func(c *fakeCluster) {
+			c.configMaps["ns/ca"] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": strings.Repeat("x", 33<<10)}}
+		})
+		h.apply(newPod("u"))
+		h.assertPhase("u", PhasePending)
+		if problem := h.status("u").Problem; !strings.Contains(problem, "sources[1].configMap: it has 33792 bytes, and the volume has room for 32768") {
+			t.Errorf("it says %q", problem)
+		}
+	})
+}

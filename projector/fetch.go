@@ -51,6 +51,7 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 	needs := v.Needs()
 	in = &payload.Inputs{
 		Pod:        pod,
+		MaxSize:    p.medium.maxSize(),
 		Tokens:     make(map[payload.TokenSpec]payload.Fetched[rotation.Grant], len(needs.Tokens)),
 		ConfigMaps: make(map[string]payload.Fetched[*corev1.ConfigMap], len(needs.ConfigMaps)),
 		Secrets:    make(map[string]payload.Fetched[map[string][]byte], len(needs.Secrets)),

@@ -2,6 +2,7 @@ package projector
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -21,6 +22,7 @@ type volume struct {
 	mountPoints          []string // of other volumes in it
 	foreign              []string // names in it that are not the writer's
 	generation           string
+	space                int64     // that its files take, or are about to; see spaceOf
 	adopted              bool      // the disk has been read
 	announced            bool      // its Pod's end was seen
 	missingSince         time.Time // its Pod has not been known; zero while it is
@@ -77,11 +79,30 @@ func (p *Projector) adopted(key Key) (generation string, known bool) {
 	return v.generation, v.adopted
 }
 
-func (p *Projector) noteAdopted(key Key, generation string) {
+// reserve takes note of the space that a volume's files are about to take, or says
+// why that is too much for all volumes together.
+func (p *Projector) reserve(key Key, space int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := p.entryLocked(key)
-	v.adopted, v.generation = true, generation
+	others := -v.space
+	for _, other := range p.volumes {
+		others += other.space
+	}
+	// What does not grow is never refused: tokens must rotate.
+	if limit := p.cfg.TotalSizeLimit; limit > 0 && space > v.space && others+space > limit {
+		return fmt.Errorf("the volume's files take %d bytes, and those of all others %d, of at most %d; "+
+			"select fewer Pods, or raise the limit (--total-size-limit)", space, others, limit)
+	}
+	v.space = space
+	return nil
+}
+
+func (p *Projector) noteAdopted(key Key, set atomicdir.Set) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.entryLocked(key)
+	v.adopted, v.generation, v.space = true, set.Generation, spaceOf(set.Files)
 }
 
 // noteResult records what a publish did.

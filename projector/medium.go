@@ -32,14 +32,15 @@ func TmpfsAvailable(root string) error { return new(mount.Tmpfs).Available(root)
 // overlap.
 type medium struct {
 	tmpfs *mount.Tmpfs // nil for MediumDirectory
+	limit int64        // of a volume, in bytes; 0 is none
 }
 
 func newMedium(m Medium, sizeLimit int64) (medium, error) {
 	switch m {
 	case MediumTmpfs, "":
-		return medium{tmpfs: &mount.Tmpfs{Size: sizeLimit}}, nil
+		return medium{tmpfs: &mount.Tmpfs{Size: sizeLimit}, limit: sizeLimit}, nil
 	case MediumDirectory:
-		return medium{}, nil
+		return medium{limit: sizeLimit}, nil
 	}
 	return medium{}, fmt.Errorf("volume medium %q: want %q or %q", m, MediumTmpfs, MediumDirectory)
 }
@@ -99,29 +100,42 @@ func (m medium) prepare(path string) error {
 // before anything is written, and of a volume that is mounted goes by its own
 // size, which an earlier process gave it.
 func (m medium) fits(path string, files []atomicdir.File) error {
-	if err := atomicdir.Check(files); err != nil || m.tmpfs == nil {
+	if err := atomicdir.Check(files); err != nil {
 		return err
 	}
-	limit, mounted, err := mount.Size(path)
-	if err != nil {
-		return err
+	limit := m.limit
+	if m.tmpfs != nil {
+		size, mounted, err := mount.Size(path)
+		if err != nil {
+			return err
+		}
+		if mounted {
+			limit = size
+		}
 	}
-	if !mounted {
-		limit = m.tmpfs.Size
+	if size := spaceOf(files); limit > 0 && size > limit {
+		return fmt.Errorf("the volume's files take %d bytes, and its size limit of %d has no room for two such sets; "+
+			"raise the limit for new volumes (--volume-size-limit)", size/2, limit)
 	}
-	if limit == 0 {
-		return nil
-	}
+	return nil
+}
+
+// spaceOf is what files take: two sets of them, in pages.
+func spaceOf(files []atomicdir.File) int64 {
 	const page = 4096
 	var size int64
 	for _, f := range files {
 		size += (int64(len(f.Data)) + page - 1) / page * page
 	}
-	if 2*size > limit {
-		return fmt.Errorf("the volume's files take %d bytes, and its size limit of %d has no room for two such sets; "+
-			"raise the limit for new volumes (--volume-size-limit)", size, limit)
+	return 2 * size
+}
+
+// maxSize is how many bytes the files of a volume may have; fits looks closer.
+func (m medium) maxSize() int {
+	if m.limit == 0 {
+		return atomicdir.MaxSize
 	}
-	return nil
+	return int(min(m.limit/2, atomicdir.MaxSize))
 }
 
 // release wipes the volume, unmounts it and removes its directory. existed is

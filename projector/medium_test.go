@@ -84,8 +84,10 @@ func TestFits(t *testing.T) {
 		{MediumTmpfs, 4*4096 - 1, 4097, false},
 		{MediumTmpfs, 4 * 4096, 4098, false},
 		{MediumTmpfs, 0, 1 << 20, true},
-		{MediumDirectory, 100, 1 << 20, true},
-		{MediumDirectory, 100, 17 << 20, false}, // more than any volume may hold
+		{MediumDirectory, 4 * 4096, 4097, true},
+		{MediumDirectory, 4*4096 - 1, 4097, false},
+		{MediumDirectory, 0, 1 << 20, true},
+		{MediumDirectory, 0, 17 << 20, false}, // more than any volume may hold
 	} {
 		m, err := newMedium(tt.medium, tt.limit)
 		if err != nil {

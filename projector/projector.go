@@ -71,9 +71,12 @@ type Config struct {
 	Logger  *slog.Logger
 	// Medium is what volumes are made of; the default is MediumTmpfs.
 	Medium Medium
-	// SizeLimit of a volume in bytes, for MediumTmpfs; 0 is the kernel's
-	// default.
+	// SizeLimit of a volume in bytes, with room for two sets of its files; 0 is the
+	// kernel's default of a tmpfs, and none for a directory.
 	SizeLimit int64
+	// TotalSizeLimit of all volumes together in bytes; 0 is none. What would go
+	// beyond it is not published.
+	TotalSizeLimit int64
 	// GenerationGrace is how long an old generation stays for readers in the
 	// middle of it; see atomicdir.WithGrace. Zero removes it at once, as the
 	// kubelet does; atomicdir.DefaultGrace is what projectord uses.
@@ -127,6 +130,8 @@ func New(cfg Config) (*Projector, error) {
 		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
 	case cfg.MassRemovalHold < 0:
 		return nil, fmt.Errorf("mass removal hold %s: want 0 or more", cfg.MassRemovalHold)
+	case cfg.SizeLimit < 0 || cfg.TotalSizeLimit < 0:
+		return nil, fmt.Errorf("size limits %d and %d: want 0 or more", cfg.SizeLimit, cfg.TotalSizeLimit)
 	case cfg.GenerationGrace < 0:
 		return nil, fmt.Errorf("generation grace %s: want 0 or more", cfg.GenerationGrace)
 	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:

@@ -83,7 +83,11 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Now(), errNoVerdict
 	}
 
-	if unfit := p.medium.fits(path, files); unfit != nil {
+	unfit := p.medium.fits(path, files)
+	if unfit == nil {
+		unfit = p.reserve(key, spaceOf(files))
+	}
+	if unfit != nil {
 		if files, err = p.tokensOnly(unfit, files, v, path, dir); err != nil {
 			return time.Time{}, err
 		}

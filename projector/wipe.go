@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/token-projector/token-projector/internal/mount"
 )
 
 // Wipe removes all volumes below a root directory, mounted or not, and returns
@@ -35,5 +37,6 @@ func Wipe(root string) (removed int, err error) {
 	if err := os.Remove(filepath.Join(root, podsDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("removing the directory of all Pods: %w", err))
 	}
+	errs = append(errs, mount.RemoveProbe(root))
 	return removed, errors.Join(errs...)
 }

@@ -82,7 +82,7 @@ func (c *chooser) foundKubelet(o *options, logger *slog.Logger, evidence string)
 	case c.source == podsNode:
 		logger.Warn("a kubelet serves this node's Pods; by --pod-source=node they get the same volumes here too", "evidence", evidence)
 	case c.source == podsAuto && c.selector.Empty():
-		logger.Warn("a kubelet serves this node's Pods, so none of them gets a volume here; "+
+		logger.Warn("a kubelet serves this node's Pods, so none of them gets a volume here, but for those that have one already; "+
 			"select those that should with --pod-selector", "evidence", evidence)
 	default:
 		logger.Info("a kubelet serves this node", "evidence", evidence)

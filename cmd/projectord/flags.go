@@ -36,6 +36,7 @@ type options struct {
 	selector   labels.Selector
 	medium     projector.Medium // "": tmpfs where it can be mounted
 	sizeLimit  int64
+	totalLimit int64
 	httpAddr   string
 	policy     rotation.Policy
 	grace      time.Duration
@@ -47,7 +48,7 @@ type options struct {
 	verbosity  int
 	version    bool
 
-	identityText, selectorText, mediumText, sizeText, spreadText string
+	identityText, selectorText, mediumText, sizeText, totalText, spreadText string
 }
 
 // Values of flags.
@@ -72,7 +73,8 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods that get volumes, such as app=web,tier!=db (default: all)")
 	fs.StringSliceVar(&o.namespaces, "namespaces", nil, "namespaces whose Pods get volumes (default: all)")
 	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")
-	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each tmpfs volume, as a quantity of bytes; 0 is half of the machine's memory")
+	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each volume, as a quantity of bytes with room for two sets of its files; 0 is half of the machine's memory for a tmpfs")
+	fs.StringVar(&o.totalText, "total-size-limit", "0", "size limit of all volumes together, as a quantity of bytes; 0 is none")
 	fs.StringVar(&o.httpAddr, "http-address", names.DefaultHTTPAddress, "host:port that serves /livez, /readyz and /metrics")
 	fs.Float64Var(&o.policy.Fraction, "rotation-fraction", d.Fraction, "part of its lifetime after which a token is rotated at the latest, from 0.1 to less than 1")
 	fs.DurationVar(&o.policy.MaxAge, "rotation-max-age", d.MaxAge, "age at which a token is rotated at the latest, whatever its lifetime")
@@ -153,11 +155,16 @@ func (o *options) check(env func(string) (string, bool)) error {
 	default:
 		return fmt.Errorf("invalid --volume-medium %q: want auto, tmpfs or directory", o.mediumText)
 	}
-	size, err := resource.ParseQuantity(o.sizeText)
-	if err != nil || size.Value() < 0 {
-		return fmt.Errorf("invalid --volume-size-limit %q: want a quantity of bytes, such as 32Mi", o.sizeText)
+	for _, limit := range []struct {
+		name, text string
+		to         *int64
+	}{{"volume-size-limit", o.sizeText, &o.sizeLimit}, {"total-size-limit", o.totalText, &o.totalLimit}} {
+		size, err := resource.ParseQuantity(limit.text)
+		if err != nil || size.Value() < 0 {
+			return fmt.Errorf("invalid --%s %q: want a quantity of bytes, such as 32Mi", limit.name, limit.text)
+		}
+		*limit.to = size.Value()
 	}
-	o.sizeLimit = size.Value()
 	o.policy.Spread = rotation.Spread(o.spreadText)
 	if err := o.policy.Validate(); err != nil {
 		return err

@@ -85,6 +85,7 @@ func TestBadUsageExitsWithTwoAndASentence(t *testing.T) {
 		{"argument", append(valid, "serve"), nil, `unexpected argument "serve"`},
 		{"medium", append(valid, "--volume-medium=disk"), nil, `--volume-medium "disk"`},
 		{"size", append(valid, "--volume-size-limit=lots"), nil, `--volume-size-limit "lots"`},
+		{"total size", append(valid, "--total-size-limit=-1"), nil, `--total-size-limit "-1"`},
 		{"negative grace", append(valid, "--generation-grace=-1s"), nil, "--generation-grace"},
 		{"negative size", append(valid, "--volume-size-limit=-1"), nil, "--volume-size-limit"},
 		{"relative root", append(valid, "--root-dir=rel"), nil, `--root-dir "rel"`},

@@ -86,7 +86,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 	}
 	volumes, err = projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
+		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
 		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,
 		Adopted: func() { report.volumes(nil) },
 	})
@@ -128,9 +128,9 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 // sayWho logs as whom requests are made, and what that means.
 func sayWho(logger *slog.Logger, c kube.Choice) {
 	logger.Info("making requests", "identity", c.Identity, "user", c.User, "reason", c.Reason)
-	if c.Unlimited {
-		logger.Warn("no admission policy limits the tokens that this ServiceAccount may request, so that whoever takes its token "+
-			"can act as any ServiceAccount that it may request tokens of: apply the overlay serviceaccount", "user", c.User)
+	if c.Warning != "" {
+		logger.Warn(c.Warning+"; without one, whoever takes its token can act as any ServiceAccount that it may request tokens of: "+
+			"see to it that the policy of the overlay serviceaccount is there", "user", c.User)
 	}
 }
 

@@ -55,10 +55,25 @@ func (t *Tmpfs) Ensure(path string) error {
 	return wrap("mounting a tmpfs", path, unix.Mount("tmpfs", path, "tmpfs", flags, options))
 }
 
+// probe is always the same name, so that a crash leaves one at most.
+const probe = ".mount-probe"
+
+// RemoveProbe removes what a crash of Available may have left.
+func RemoveProbe(dir string) error {
+	path := filepath.Join(dir, probe)
+	if err := Unmount(path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing what a probe left: %w", err)
+	}
+	return nil
+}
+
 // Available says why a tmpfs can't be mounted in dir, by mounting one there
 // for a moment.
 func (t *Tmpfs) Available(dir string) error {
-	path := filepath.Join(dir, ".mount-probe") // always the same, so that a crash leaves one at most
+	path := filepath.Join(dir, probe)
 	if err := os.Mkdir(path, 0700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("probing whether a tmpfs can be mounted: %w", err)
 	}

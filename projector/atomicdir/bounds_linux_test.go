@@ -116,7 +116,7 @@ func TestTooMuchToPublish(t *testing.T) {
 	dir := t.TempDir()
 	publish(t, dir, payload("one"))
 	for name, files := range map[string][]File{
-		"bytes": {{Path: "f", Data: make([]byte, maxSetSize+1)}},
+		"bytes": {{Path: "f", Data: make([]byte, MaxSize+1)}},
 		"files": make([]File, maxFiles+1),
 	} {
 		if _, err := New(dir).Publish(files); err == nil || !strings.Contains(err.Error(), "want at most") {

@@ -212,8 +212,8 @@ func (r *reader) readFile(fd int, where string) error {
 			return err
 		}
 	}
-	if r.size += int(min(st.Size, maxSetSize+1)); r.size > maxSetSize {
-		return cmp.Or(r.unwanted(), fmt.Errorf("it has more than %d bytes in it", maxSetSize))
+	if r.size += int(min(st.Size, MaxSize+1)); r.size > MaxSize {
+		return cmp.Or(r.unwanted(), fmt.Errorf("it has more than %d bytes in it", MaxSize))
 	}
 	if err := r.readData(fd, int(st.Size)); err != nil {
 		return fmt.Errorf("reading %q: %w", where, err)

@@ -24,8 +24,9 @@ const maxEntries = 10_000
 // Limits of a set, so that reading one back costs no more, whatever a workload
 // has made of it.
 const (
-	maxFiles   = 4096
-	maxSetSize = 16 << 20
+	maxFiles = 4096
+	// MaxSize is how many bytes the files of a set may have in all.
+	MaxSize = 16 << 20
 )
 
 // Check says why files can't be published in any volume: their paths, or how
@@ -40,8 +41,8 @@ func checkSize(files []File) error {
 	for _, f := range files {
 		size += len(f.Data)
 	}
-	if len(files) > maxFiles || size > maxSetSize {
-		return fmt.Errorf("%d files of %d bytes in all: want at most %d files and %d bytes", len(files), size, maxFiles, maxSetSize)
+	if len(files) > maxFiles || size > MaxSize {
+		return fmt.Errorf("%d files of %d bytes in all: want at most %d files and %d bytes", len(files), size, maxFiles, MaxSize)
 	}
 	return nil
 }

@@ -16,6 +16,14 @@ func (configMapSource) kind() string { return "configMap" }
 
 func (s configMapSource) need(n *Needs) { n.ConfigMaps = appendOnce(n.ConfigMaps, s.Name) }
 
+func (s configMapSource) size(in *Inputs) int {
+	cm := in.ConfigMaps[s.Name].Value
+	if cm == nil {
+		return 0
+	}
+	return sizeOf(s.Items, cm.Data) + sizeOf(s.Items, cm.BinaryData)
+}
+
 func (s configMapSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	got, ok := in.ConfigMaps[s.Name]
 	if !ok {

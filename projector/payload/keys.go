@@ -16,6 +16,20 @@ type keyed struct {
 	optional *bool
 }
 
+// sizeOf is the size of the values that a source projects: all, or those of its
+// items.
+func sizeOf[T ~string | ~[]byte](items []corev1.KeyToPath, values map[string]T) (size int) {
+	if len(items) == 0 {
+		for _, v := range values {
+			size += len(v)
+		}
+	}
+	for _, item := range items {
+		size += len(values[item.Key])
+	}
+	return size
+}
+
 // files are those of the whole object, or of the items that the source names.
 // err is why there is no object. get finds a key, and all gives each.
 func (k keyed) files(err error, d defaults, get func(key string) ([]byte, bool), all func(yield func(string, []byte) bool)) ([]atomicdir.File, error) {

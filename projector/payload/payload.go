@@ -97,7 +97,10 @@ type Needs struct {
 
 // Inputs is what was fetched, a result for each need.
 type Inputs struct {
-	Pod        *corev1.Pod
+	Pod *corev1.Pod
+	// MaxSize is how many bytes all files may have; 0 is no limit. A source that
+	// has more fails before anything of it is copied.
+	MaxSize    int
 	Tokens     map[TokenSpec]Fetched[rotation.Grant]
 	ConfigMaps map[string]Fetched[*corev1.ConfigMap]
 	// Secrets are their data, by key.
@@ -166,6 +169,26 @@ func (e *SourceError) Error() string {
 // Unwrap returns the reason.
 func (e *SourceError) Unwrap() error { return e.Err }
 
+// sized is a source whose size can be told before it is built: of those that may
+// be large.
+type sized interface{ size(in *Inputs) int }
+
+// checkRoom takes from the room what a source needs, or says that there is not so
+// much.
+func checkRoom(s source, in *Inputs, room *int) error {
+	large, ok := s.(sized)
+	if !ok || in.MaxSize == 0 {
+		return nil
+	}
+	size := large.size(in)
+	if size > *room {
+		return fmt.Errorf("it has %d bytes, and the volume has room for %d more: select keys of it with items, or raise the limit (--volume-size-limit)",
+			size, *room)
+	}
+	*room -= size
+	return nil
+}
+
 // Build returns the files of all sources that could be built and an error for
 // each that could not; in.Pod must be set. Sources are taken in their order
 // and a later one replaces an equal path of an earlier one, as with the
@@ -175,9 +198,14 @@ func (v Volume) Build(in *Inputs) ([]atomicdir.File, []*SourceError) {
 	d := defaultsOf(in.Pod, v.Source)
 	byPath := map[string]atomicdir.File{}
 	var failed []*SourceError
+	room := in.MaxSize
 	for i := range v.Source.Sources {
 		s := sourceOf(&v.Source.Sources[i])
-		files, err := s.build(in, d)
+		var files []atomicdir.File
+		err := checkRoom(s, in, &room)
+		if err == nil {
+			files, err = s.build(in, d)
+		}
 		if err != nil {
 			failed = append(failed, &SourceError{Index: i, Kind: s.kind(), Err: err})
 			continue

@@ -17,6 +17,8 @@ func (secretSource) kind() string { return "secret" }
 
 func (s secretSource) need(n *Needs) { n.Secrets = appendOnce(n.Secrets, s.Name) }
 
+func (s secretSource) size(in *Inputs) int { return sizeOf(s.Items, in.Secrets[s.Name].Value) }
+
 func (s secretSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	got, ok := in.Secrets[s.Name]
 	if !ok {

@@ -134,6 +134,10 @@ func TestImpersonate(t *testing.T) {
 	w.waitLine(d, "what it may no longer do", func(l daemon.Line) bool {
 		return strings.Contains(l.Text("error"), "does not permit this") && strings.Contains(l.Text("error"), "impersonate")
 	})
+	w.eventually("/readyz to say so", func() bool {
+		status, body, err := d.Get(w.ctx, "/readyz")
+		return err == nil && status == 503 && strings.Contains(body, "does not let this Pod act as its node")
+	})
 	last = w.waitFile(f.Path)
 	w.must(w.review(f, last))
 	binding.ResourceVersion, binding.UID = "", ""
@@ -141,6 +145,7 @@ func TestImpersonate(t *testing.T) {
 	w.must(err)
 	w.eventually("a rotation after the rights came back", func() bool { return w.waitFile(f.Path) != last })
 	w.waitLine(d, "the recovery", func(l daemon.Line) bool { return l.Text("msg") == "volume has recovered" })
+	w.waitReady(d)
 }
 
 // TestChosenNamespaces: by RoleBindings, tokens of some namespaces only.

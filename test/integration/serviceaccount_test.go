@@ -173,6 +173,14 @@ func TestServiceAccountWithoutAPolicy(t *testing.T) {
 	d := w.startWith(i.kubeconfig(token), "--identity=serviceaccount")
 	w.waitReady(d)
 	w.waitLine(d, "a warning", func(l daemon.Line) bool { return strings.HasPrefix(l.Text("msg"), "no admission policy limits") })
+
+	// With rights in other namespaces only, nothing can be asked.
+	w.must(d.Term())
+	w.must(w.client.RbacV1().ClusterRoleBindings().Delete(w.ctx, i.name+"-serviceaccount-namespaces", metav1.DeleteOptions{}))
+	w.eventually("the right to be gone", func() bool { return apierrors.IsForbidden(self(w.ctx)) })
+	d = w.startWith(i.kubeconfig(token), "--identity=serviceaccount")
+	w.waitReady(d)
+	w.waitLine(d, "another warning", func(l daemon.Line) bool { return strings.HasPrefix(l.Text("msg"), "it can't be told") })
 }
 
 // TestAuto: with a ServiceAccount's token it impersonates, or says why it can't
