@@ -41,8 +41,8 @@ func (r *rig) consume(volume, user string) *consumer {
 
 // consumed is what a consumer reports.
 type consumed struct {
-	Requests, Failed, Unreachable, Tokens int
-	Problems                              []string
+	Requests, Failed, Unready, Unreachable, Tokens int
+	Problems                                       []string
 }
 
 // end ends a consumer and returns its report.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -12,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/token-projector/token-projector/test/daemon"
 )
@@ -36,7 +39,7 @@ func TestThiefOfAnImpersonatingToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
 	w.needsImpersonation()
-	i := w.install("base", "secrets")
+	i := w.install("overlays/secrets")
 	token := i.token(i.podOn(w.node))
 	other := w.node + "-other"
 	w.createNode(other)
@@ -49,11 +52,20 @@ func TestThiefOfAnImpersonatingToken(t *testing.T) {
 	secret("unused")
 	pod := w.newPod("here")
 	pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "used"}}}}
+	_, err := w.client.CoreV1().ConfigMaps(w.ns).Create(w.ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "unused"}}, metav1.CreateOptions{})
+	w.must(err)
 	here := w.create(pod)
 	pod = w.newPod("there")
 	pod.Spec.NodeName = other
 	there := w.create(pod)
 
+	configMap := func(name string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := i.thief(token, "system:node:"+w.node).CoreV1().ConfigMaps(w.ns).List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+			return err
+		}
+	}
+	inGroup := i.thiefWith(token, rest.ImpersonationConfig{UserName: "system:node:" + w.node, Groups: []string{"system:masters"}})
 	self, node := i.thief(token, ""), i.thief(token, "system:node:"+w.node)
 	w.eventually("the roles to count", func() bool { return requestToken(node, w.ns, here)(w.ctx) == nil })
 	forbidden := apierrors.IsForbidden
@@ -64,10 +76,21 @@ func TestThiefOfAnImpersonatingToken(t *testing.T) {
 			return err
 		}, nil},
 		{"a Secret that one of them uses", getSecret(node, w.ns, "used"), nil},
+		{"a ConfigMap that one of them uses", configMap("kube-root-ca.crt"), nil},
+		{"an Event", func(ctx context.Context) error {
+			_, err := node.CoreV1().Events(w.ns).Create(ctx, &corev1.Event{
+				ObjectMeta: metav1.ObjectMeta{Name: "made-up"}, InvolvedObject: corev1.ObjectReference{Namespace: w.ns},
+			}, metav1.CreateOptions{})
+			return err
+		}, nil},
+		{"a token for a year", changed(node, w.ns, "default", here, func(s *authenticationv1.TokenRequestSpec) { s.ExpirationSeconds = new(int64(365 * 86400)) }), nil},
 
 		{"a token for a Pod of another node", requestToken(node, w.ns, there), forbidden},
 		{"a token bound to no Pod", requestToken(node, w.ns, nil), forbidden},
 		{"an audience that the Pod does not declare", requestToken(node, w.ns, here, "vault"), forbidden},
+		{"two audiences", requestToken(node, w.ns, here, "https://kubernetes.default.svc", "vault"), forbidden},
+		{"acting as a group", requestToken(inGroup, w.ns, here), forbidden},
+		{"a ConfigMap that no Pod of the node uses", configMap("unused"), forbidden},
 		{"a token without impersonation", requestToken(self, w.ns, here), forbidden},
 		{"acting as another node", requestToken(i.thief(token, "system:node:"+other), w.ns, there), forbidden},
 		{"acting as somebody else", requestToken(i.thief(token, "system:serviceaccount:kube-system:default"), w.ns, here), forbidden},
@@ -104,6 +127,38 @@ func TestThiefOfAnImpersonatingToken(t *testing.T) {
 			return err
 		}, forbidden},
 	})
+}
+
+// TestThiefIsLeftWithNothing: the token ends with the Pod, and the rights with the
+// binding, within the time that the API server keeps what it has found out.
+func TestThiefIsLeftWithNothing(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]func(*installation, *corev1.Pod) error{
+		"Pod deleted": func(i *installation, own *corev1.Pod) error {
+			now := int64(0)
+			return i.client.CoreV1().Pods(i.name).Delete(i.ctx, own.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+		},
+		"binding deleted": func(i *installation, _ *corev1.Pod) error {
+			return i.client.RbacV1().ClusterRoleBindings().Delete(i.ctx, i.name, metav1.DeleteOptions{})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, shared)
+			w.needsImpersonation()
+			i := w.install("base")
+			own := i.podOn(w.node)
+			here := w.create(w.newPod("here"))
+			try := requestToken(i.thief(i.token(own), "system:node:"+w.node), w.ns, here)
+			w.eventually("the roles to count", func() bool { return try(w.ctx) == nil })
+			w.must(end(i, own))
+			began := time.Now()
+			w.eventually("a refusal", func() bool { err := try(w.ctx); return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) })
+			if took := time.Since(began); took > 15*time.Second {
+				t.Errorf("refused after %s", took)
+			}
+		})
+	}
 }
 
 func getSecret(client kubernetes.Interface, namespace, name string) func(context.Context) error {
@@ -154,7 +209,7 @@ func TestChosenNamespaces(t *testing.T) {
 	w := newWorld(t, shared)
 	w.needsImpersonation()
 	elsewhere := newWorld(t, shared)
-	i := w.install("base", "chosen-namespaces")
+	i := w.install("overlays/chosen-namespaces")
 	_, err := w.client.RbacV1().RoleBindings(w.ns).Create(w.ctx, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: i.name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: i.name + "-namespaces"},

@@ -29,11 +29,11 @@ type installation struct {
 	name string // in the place of "projectord"
 }
 
-// install applies a kustomization below deploy/daemonset, with components.
-func (w *world) install(kustomization string, components ...string) *installation {
+// install applies a kustomization below deploy/daemonset.
+func (w *world) install(kustomization string) *installation {
 	w.Helper()
 	i := &installation{world: w, name: "projectord-" + w.ns}
-	text, err := kustomize.Build(w.ctx, kustomization, components...)
+	text, err := kustomize.Build(w.ctx, kustomization)
 	w.must(err)
 	objects := i.parse(text)
 	w.must(kustomize.Apply(w.ctx, w.cluster.AdminConfig(), objects))
@@ -110,10 +110,15 @@ func (i *installation) kubeconfig(token string) string {
 // that is empty.
 func (i *installation) thief(token, impersonated string) kubernetes.Interface {
 	i.Helper()
+	return i.thiefWith(token, rest.ImpersonationConfig{UserName: impersonated})
+}
+
+func (i *installation) thiefWith(token string, as rest.ImpersonationConfig) kubernetes.Interface {
+	i.Helper()
 	cfg := i.cluster.AdminConfig()
 	cfg.CertData, cfg.KeyData = nil, nil
 	cfg.BearerToken = token
-	cfg.Impersonate = rest.ImpersonationConfig{UserName: impersonated}
+	cfg.Impersonate = as
 	client, err := kubernetes.NewForConfig(cfg)
 	i.must(err)
 	return client

@@ -66,6 +66,13 @@ func TestThiefOfAServiceAccountsToken(t *testing.T) {
 		// This is what the policy can't see: see TestStrictPolicy.
 		{"a token for a Pod of another node", requestToken(thief, w.ns, there), nil},
 
+		{"the specs of all Pods", func(ctx context.Context) error {
+			_, err := thief.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+			return err
+		}, nil},
+		// It ends with its Pod, but its claim exp is a year ahead.
+		{"a token of 3607 s", spec(func(s *authenticationv1.TokenRequestSpec) { s.ExpirationSeconds = new(int64(3607)) }), nil},
+
 		{"a token of its own", self(own), denied("no token of its own ServiceAccount")},
 		{"a token of its own, for another node", self(foreignOwn), denied("no token of its own ServiceAccount")},
 		{"a token bound to no Pod", requestToken(thief, w.ns, nil), denied("must be bound to a Pod")},

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,27 +35,10 @@ func Dir(ctx context.Context, name string) (string, error) {
 	return filepath.Join(strings.TrimSpace(string(root)), "deploy", name), nil
 }
 
-// Build returns the YAML of a kustomization below deploy/daemonset, with
-// components from there.
-func Build(ctx context.Context, name string, components ...string) (_ string, err error) {
-	from, err := Dir(ctx, "daemonset")
+// Build returns the YAML of a kustomization below deploy/daemonset.
+func Build(ctx context.Context, name string) (string, error) {
+	dir, err := Dir(ctx, filepath.Join("daemonset", name))
 	if err != nil {
-		return "", err
-	}
-	dir, err := os.MkdirTemp("", "projectord-kustomize-")
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	relative, err := filepath.Rel(dir, from) // kustomize takes no other
-	if err != nil {
-		return "", err
-	}
-	text := "resources: [" + filepath.Join(relative, name) + "]\ncomponents:\n"
-	for _, c := range components {
-		text += "- " + filepath.Join(relative, "components", c) + "\n"
-	}
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0600); err != nil {
 		return "", err
 	}
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)

@@ -26,9 +26,10 @@ import (
 type Report struct {
 	Requests int `json:"requests"`
 	// Failed are those whose token the API server refused, or took for somebody
-	// else's; Unreachable are those that nobody answered, or an API server that
-	// has just begun and knows no role yet.
+	// else's; Unready are those that an API server answered which has just begun
+	// and knows no role yet; Unreachable are those that nobody answered.
 	Failed      int      `json:"failed"`
+	Unready     int      `json:"unready"`
 	Unreachable int      `json:"unreachable"`
 	Tokens      int      `json:"tokens"` // how many different ones were used
 	Problems    []string `json:"problems"`
@@ -71,6 +72,8 @@ func run(ctx context.Context, url, volume, user string) error {
 			seen[id] = true
 		case apierrors.IsUnauthorized(err), errors.Is(err, errSomebodyElse):
 			report.Failed++
+		case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown:
+			report.Unready++
 		default:
 			report.Unreachable++
 		}
