@@ -83,16 +83,11 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Now(), errNoVerdict
 	}
 
-	unfit := p.medium.fits(path, files)
-	if unfit == nil {
-		unfit = p.reserve(key, spaceOf(files))
+	files, unfit, err := p.fit(key, files, v, path, dir)
+	if err != nil {
+		return time.Time{}, err
 	}
-	if unfit != nil {
-		if files, err = p.tokensOnly(unfit, files, v, path, dir); err != nil {
-			return time.Time{}, err
-		}
-		stale = errors.Join(stale, unfit)
-	}
+	stale = errors.Join(stale, unfit)
 
 	if err := p.medium.prepare(path); err != nil { // 6
 		return time.Time{}, err
@@ -191,6 +186,19 @@ func (p *Projector) keepUnclaimed(files []atomicdir.File, where string, dir *ato
 		}
 	}
 	return files, nil
+}
+
+// fit returns the files that there is room for: all or, with unfit as the reason,
+// the tokens.
+func (p *Projector) fit(key Key, files []atomicdir.File, v payload.Volume, where string, dir *atomicdir.Dir) (fitting []atomicdir.File, unfit, err error) {
+	unfit = p.medium.fits(where, files)
+	if unfit == nil {
+		unfit = p.reserve(key, spaceOf(files))
+	}
+	if unfit != nil {
+		files, err = p.tokensOnly(unfit, files, v, where, dir)
+	}
+	return files, unfit, err
 }
 
 // tokensOnly is for files of which some have grown too large, or are in the way
