@@ -61,7 +61,14 @@ const probe = ".mount-probe"
 // RemoveProbe removes what a crash of Available may have left.
 func RemoveProbe(dir string) error {
 	path := filepath.Join(dir, probe)
-	if err := Unmount(path); err != nil {
+	mounted, err := IsMountPoint(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && mounted { // who may not unmount need not
+		err = Unmount(path)
+	}
+	if err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -288,7 +288,7 @@ func (s *story) disturb() {
 			return err
 		})
 	})
-	s.healthy("kubelet restarted", func() { s.must(s.node.Kubelet.Restart(s.ctx)) })
+	s.healthy("kubelet restarted", func() { s.restartKubelet() })
 	s.healthy("API server away", func() {
 		began := time.Now()
 		s.cluster.APIServer.Stop()
@@ -301,6 +301,7 @@ func (s *story) disturb() {
 		// Else these take a minute to come back, and all that follows waits for them.
 		s.must(s.cluster.ControllerManager.Restart(s.ctx))
 		s.must(s.cluster.Scheduler.Restart(s.ctx))
+		s.waitNode(began)
 	})
 }
 

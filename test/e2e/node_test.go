@@ -20,7 +20,7 @@ func TestKubeletRestart(t *testing.T) {
 	if pod.Status.PodIP != node.IP {
 		t.Errorf("its address is %s, want the node's", pod.Status.PodIP)
 	}
-	r.must(r.node.Kubelet.Restart(r.ctx))
+	r.restartKubelet()
 	next := r.runPod(probePod("after", corev1.PodSpec{}))
 	if next.Status.PodIP == node.IP {
 		t.Errorf("a Pod's address is the node's, %s", node.IP)

@@ -150,6 +150,33 @@ func (r *rig) namespace(name string) {
 	})
 }
 
+// restartKubelet restarts the kubelet, and waits until it has begun anew: an API
+// server that goes away before that keeps its node from being ready for minutes.
+func (r *rig) restartKubelet() {
+	r.Helper()
+	began := time.Now()
+	r.must(r.node.Kubelet.Restart(r.ctx))
+	r.waitNode(began)
+}
+
+// waitNode waits until the node has been ready for Pods since a moment.
+func (r *rig) waitNode(since time.Time) {
+	r.Helper()
+	r.eventually("the node to be ready", func() error {
+		node, err := r.client.CoreV1().Nodes().Get(r.ctx, nodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, c := range node.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue &&
+				!c.LastHeartbeatTime.Time.Before(since.Truncate(time.Second)) && len(node.Spec.Taints) == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("taints %v, conditions %v", node.Spec.Taints, node.Status.Conditions)
+	})
+}
+
 // podOf returns the one Pod with a label.
 func (r *rig) podOf(namespace, selector string) *corev1.Pod {
 	r.Helper()
