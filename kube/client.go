@@ -37,6 +37,10 @@ type Options struct {
 	// Fallback lets IdentityAuto use the ServiceAccount's own rights where the
 	// API server refuses impersonation.
 	Fallback bool
+	// OwnRootCA reads the ConfigMaps kube-root-ca.crt as the credential's own user,
+	// also with IdentityImpersonate. As a node it could read only those that a Pod
+	// references in its spec, which is not what a CSI volume's attributes do.
+	OwnRootCA bool
 	// QPS and Burst limit requests to the API server; 0 is client-go's default.
 	QPS   float32
 	Burst int
@@ -62,6 +66,8 @@ type Client struct {
 	core         rest.Interface
 	tokens       rest.Interface // the same without a limit; see rotation.Pace
 	authn        rest.Interface
+	own          rest.Interface // as whoever the credential is of
+	ownRootCA    bool
 	certificates rest.Interface
 	events       *events
 	report       func(error)
@@ -76,6 +82,7 @@ type Client struct {
 	running      context.Context
 	handlers     Handlers
 	configMaps   *objects[*corev1.ConfigMap]
+	rootCAs      *objects[*corev1.ConfigMap]
 	secrets      *objects[*metav1.PartialObjectMetadata]
 	trustBundles *objects[*certificatesv1.ClusterTrustBundle]
 }
@@ -109,7 +116,7 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential}
+	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential, ownRootCA: o.OwnRootCA}
 	c.base = &rest.Config{
 		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst,
 		ContentConfig: rest.ContentConfig{
@@ -120,6 +127,9 @@ func newClient(o Options) (*Client, error) {
 	}
 	c.events = newEvents(c)
 	if c.authn, err = c.restClient(connection, "/apis", authenticationv1.SchemeGroupVersion, nil); err != nil {
+		return nil, err
+	}
+	if c.own, err = c.restClient(connection, "/api", corev1.SchemeGroupVersion, nil); err != nil {
 		return nil, err
 	}
 	return c, c.requestAs(connection)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/payload"
 	"github.com/token-projector/token-projector/rotation"
 )
 
@@ -59,7 +60,11 @@ func (c *Client) Mint(ctx context.Context, r rotation.Request, accountUID string
 // released. Its errors are the API's. It works while Run does, like Secret and
 // TrustBundles.
 func (c *Client) ConfigMap(ctx context.Context, user projector.Key, namespace, name string) (*corev1.ConfigMap, error) {
-	return c.configMaps.getOne(ctx, c.running, user, objectName{namespace, name}, corev1.Resource("configmaps"))
+	from := c.configMaps
+	if name == payload.RootCAConfigMap {
+		from = c.rootCAs
+	}
+	return from.getOne(ctx, c.running, user, objectName{namespace, name}, corev1.Resource("configmaps"))
 }
 
 // Secret returns the data of a Secret that a Pod of the node references. Only
@@ -98,6 +103,7 @@ func (c *Client) Allocatable(ctx context.Context) (corev1.ResourceList, error) {
 // Release ends the watches that only this volume needs.
 func (c *Client) Release(user projector.Key) {
 	c.configMaps.release(user)
+	c.rootCAs.release(user)
 	c.secrets.release(user)
 	c.trustBundles.release(user)
 }

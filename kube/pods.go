@@ -114,6 +114,11 @@ func (c *Client) Run(ctx context.Context, h Handlers) {
 	c.running, c.handlers = ctx, h
 	c.connection.clock.onJump(h.ServerClock)
 	c.configMaps = newObjects(configMapAPI{c.core}, h.Volume)
+	c.rootCAs = c.configMaps
+	if c.ownRootCA {
+		c.rootCAs = newObjects(configMapAPI{c.own}, h.Volume)
+		defer c.rootCAs.end()
+	}
 	c.secrets = newObjects(secretAPI{c.core}, h.Volume)
 	c.trustBundles = newObjects(trustBundleAPI{c.certificates}, h.Volume)
 	defer c.configMaps.end()
@@ -178,7 +183,7 @@ func slim(obj any) (any, error) {
 func slimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	var out []corev1.Volume
 	for _, v := range volumes {
-		if v.Projected != nil {
+		if v.Projected != nil || v.CSI != nil {
 			out = append(out, v)
 		}
 	}

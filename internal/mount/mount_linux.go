@@ -24,6 +24,9 @@ type Tmpfs struct {
 	noNoswap atomic.Bool // the kernel has said that it lacks noswap
 }
 
+// Source is what our mounts are of, as /proc/self/mountinfo has it.
+const Source = "projectord"
+
 // flags are stricter than the kubelet's: nothing in a volume of credentials is
 // a program or a device.
 const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -46,13 +49,13 @@ func (t *Tmpfs) Ensure(path string) error {
 		options += fmt.Sprintf(",size=%d", t.Size)
 	}
 	if !t.noNoswap.Load() {
-		err := unix.Mount("tmpfs", path, "tmpfs", flags, options+",noswap")
+		err := unix.Mount(Source, path, "tmpfs", flags, options+",noswap")
 		if !errors.Is(err, unix.EINVAL) {
 			return wrap("mounting a tmpfs", path, err)
 		}
 		t.noNoswap.Store(true)
 	}
-	return wrap("mounting a tmpfs", path, unix.Mount("tmpfs", path, "tmpfs", flags, options))
+	return wrap("mounting a tmpfs", path, unix.Mount(Source, path, "tmpfs", flags, options))
 }
 
 // probe is always the same name, so that a crash leaves one at most.
