@@ -106,7 +106,7 @@ func (p *Projector) missing() (missing, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, v := range p.volumes {
-		if !v.announced && p.cfg.Cluster.Pod(key.PodUID) == nil {
+		if p.claims[key] == nil && !v.announced && p.cfg.Cluster.Pod(key.PodUID) == nil {
 			missing++
 		}
 	}

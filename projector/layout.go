@@ -24,7 +24,13 @@ const (
 	pluginDir  = "kubernetes.io~projected"
 )
 
-func (p *Projector) path(key Key) (string, error) { return volumePath(p.cfg.Root, key) }
+// path is where a volume lies: where it was claimed, or in the layout.
+func (p *Projector) path(key Key) (string, error) {
+	if c, claimed := p.claimOf(key); claimed {
+		return c.path, nil
+	}
+	return volumePath(p.cfg.Root, key)
+}
 
 // volumePath is where a volume lies. It fails for names that are no single
 // element of a path; the API server lets none through.
@@ -126,8 +132,11 @@ func (p *Projector) remove(key Key) error {
 	if err != nil {
 		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
 	}
-	removeEmpty(p.cfg.Root, filepath.Dir(path))
+	if _, claimed := p.claimOf(key); !claimed { // the directories above are not ours
+		removeEmpty(p.cfg.Root, filepath.Dir(path))
+	}
 	p.forget(key, existed)
+	p.dropClaim(key)
 	return nil
 }
 

@@ -225,7 +225,7 @@ func (p *Projector) rest(key Key, pod *corev1.Pod) {
 	p.mu.Unlock()
 	p.order.set(key, time.Time{})
 	p.cfg.Cluster.Release(key)
-	if pod.DeletionTimestamp != nil { // else other volumes of the Pod go on
+	if pod == nil || pod.DeletionTimestamp != nil { // else other volumes of the Pod go on
 		p.cfg.Tokens.ForgetPod(string(key.PodUID))
 	}
 }

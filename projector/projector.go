@@ -84,6 +84,9 @@ type Config struct {
 	// KeepOwners leaves all files to the user and group of the process, for one
 	// that may not give them away.
 	KeepOwners bool
+	// CSIDriver is the name under which Pods declare volumes that are claimed; see
+	// Claim. The default is none.
+	CSIDriver string
 	// MassRemovalHold is how long volumes stay whose Pods are gone, if there are
 	// suddenly many and no deletion was seen; DefaultMassRemovalHold is what
 	// projectord uses. Zero removes them at once.
@@ -117,6 +120,7 @@ type Projector struct {
 
 	mu      sync.Mutex
 	volumes map[Key]*volume
+	claims  map[Key]*claim
 	stats   Stats
 	unseen  map[Key]bool                          // volumes of an earlier process; nil when Adopted was called
 	early   map[Key]bool                          // keys of events before Run
@@ -153,6 +157,7 @@ func New(cfg Config) (*Projector, error) {
 		backoff: newBackoff(),
 		order:   newOrder(),
 		volumes: map[Key]*volume{},
+		claims:  map[Key]*claim{},
 		early:   map[Key]bool{},
 	}
 	cfg.Tokens.OnDue(p.EnqueueAll)

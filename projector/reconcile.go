@@ -35,7 +35,10 @@ const checkInterval = 5 * time.Minute
 // the volume is tried again after a backoff too. errNoVerdict is no failure: the
 // pass says nothing of whether the volume is well.
 func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, err error) {
-	verdict, pod, v := p.judge(key) // 1
+	verdict, pod, v, err := p.judge(key) // 1
+	if err != nil {
+		return time.Time{}, err
+	}
 	switch verdict {
 	case unknown:
 		return p.removeIfConfirmed(ctx, key)
@@ -55,9 +58,8 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	if err != nil {
 		return time.Time{}, err
 	}
-	if generation == "" && (pod.DeletionTimestamp != nil || !p.cfg.Chooses(pod)) {
-		p.forget(key, false) // what it has would be kept current, but it gets nothing new
-		return time.Time{}, nil
+	if begins, err := p.begins(key, pod, generation); !begins {
+		return time.Time{}, err
 	}
 
 	in, life, stale := p.fetch(ctx, key, pod, v) // 3
@@ -73,13 +75,8 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		}
 	}
 
-	if p.cfg.KeepOwners {
-		for i := range files {
-			files[i].Owner = nil
-		}
-	}
-
-	if now, _, _ := p.judge(key); now != serve { // 5
+	p.keepOwners(files)
+	if now, _, _, err := p.judge(key); now != serve || err != nil { // 5
 		return time.Now(), errNoVerdict
 	}
 
@@ -101,6 +98,30 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 	check := time.Now().Add(checkInterval/2 + rand.N(checkInterval/2)) // 7
 	return earliest(earliest(life.due, result.SweepAt), check), errors.Join(sourcesError(failed), stale)
+}
+
+// keepOwners leaves files to this process's user, if it may not give them away.
+func (p *Projector) keepOwners(files []atomicdir.File) {
+	for i := range files {
+		if p.cfg.KeepOwners {
+			files[i].Owner = nil
+		}
+	}
+}
+
+// begins says whether a volume may go on, or be published for the first time: what
+// it has is kept current, but a Pod that ends, or is not chosen, gets nothing new.
+func (p *Projector) begins(key Key, pod *corev1.Pod, generation string) (bool, error) {
+	_, claimed := p.claimOf(key)
+	switch {
+	case generation != "":
+	case claimed && pod.DeletionTimestamp != nil:
+		return false, errTerminating
+	case !claimed && (pod.DeletionTimestamp != nil || !p.cfg.Chooses(pod)):
+		p.forget(key, false)
+		return false, nil
+	}
+	return true, nil
 }
 
 // errNoVerdict marks the end of a pass that found out nothing of how a volume is.
@@ -134,21 +155,31 @@ const (
 const tokensDieAfter = 60 * time.Second
 
 // judge gives the verdict on a volume by what is known of its Pod.
-func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume) {
+func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume, error) {
+	c, claimed := p.claimOf(key)
 	pod := p.cfg.Cluster.Pod(key.PodUID)
-	if pod == nil {
-		return unknown, nil, payload.Volume{}
+	switch {
+	case claimed && c.ending:
+		return finished, pod, payload.Volume{}, nil
+	case pod == nil && claimed:
+		return leave, nil, payload.Volume{}, nil
+	case pod == nil:
+		return unknown, nil, payload.Volume{}, nil
 	}
-	v, declared := payload.Find(pod, key.Volume)
+	v, declared, err := p.declared(pod, key, claimed)
+	if err != nil {
+		return leave, pod, v, err
+	}
+	final := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	switch {
 	// These phases are final, so even an old event of one is proof enough.
-	case pod.Status.Phase == corev1.PodSucceeded, pod.Status.Phase == corev1.PodFailed:
-		return finished, pod, v
+	case final && !claimed:
+		return finished, pod, v, nil
 	// Not ours, or no token for it would be accepted any more.
-	case !declared, pod.DeletionTimestamp != nil && p.serverTime().Sub(pod.DeletionTimestamp.Time) > tokensDieAfter:
-		return leave, pod, v
+	case !declared, final, pod.DeletionTimestamp != nil && p.serverTime().Sub(pod.DeletionTimestamp.Time) > tokensDieAfter:
+		return leave, pod, v, nil
 	}
-	return serve, pod, v
+	return serve, pod, v, nil
 }
 
 // serverTime is the API server's, as far as it is known.

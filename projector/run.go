@@ -33,6 +33,9 @@ func (p *Projector) Run(ctx context.Context) error {
 		p.entryLocked(key)
 		p.early[key], p.unseen[key] = true, true
 	}
+	for key := range p.claims {
+		p.unseen[key] = true
+	}
 	for key := range p.early {
 		p.queue.Add(key)
 	}
@@ -72,6 +75,7 @@ func (p *Projector) work(ctx context.Context) bool {
 		return true // what failed because of the end is no failure
 	}
 	p.seen(key)
+	p.noteClaim(key, err)
 	if errors.Is(err, errNoVerdict) {
 		err = nil
 	} else {
