@@ -85,6 +85,8 @@ func TestBadUsageExitsWithTwoAndASentence(t *testing.T) {
 		{"argument", append(valid, "serve"), nil, `unexpected argument "serve"`},
 		{"medium", append(valid, "--volume-medium=disk"), nil, `--volume-medium "disk"`},
 		{"size", append(valid, "--volume-size-limit=lots"), nil, `--volume-size-limit "lots"`},
+		{"CSI endpoint", append(valid, "--csi-endpoint=/a/socket"), nil, `--csi-endpoint "/a/socket"`},
+		{"CSI in directories", append(valid, "--csi-endpoint=unix:///s", "--volume-medium=directory"), nil, "--csi-endpoint needs --volume-medium=tmpfs"},
 		{"total size", append(valid, "--total-size-limit=-1"), nil, `--total-size-limit "-1"`},
 		{"negative grace", append(valid, "--generation-grace=-1s"), nil, "--generation-grace"},
 		{"negative size", append(valid, "--volume-size-limit=-1"), nil, "--volume-size-limit"},

@@ -72,6 +72,14 @@ func (o *options) check(env func(string) (string, bool)) error {
 	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("invalid --http-address %q: want a port from 0 to 65535", o.httpAddr)
 	}
+	if o.endpointText != "" {
+		if o.csiSocket, _ = strings.CutPrefix(o.endpointText, "unix://"); !filepath.IsAbs(o.csiSocket) || o.csiSocket == o.endpointText {
+			return fmt.Errorf("invalid --csi-endpoint %q: want unix:///path", o.endpointText)
+		}
+		if o.mediumText == string(projector.MediumDirectory) {
+			return errors.New("--csi-endpoint needs --volume-medium=tmpfs: a kubelet expects a mount")
+		}
+	}
 	if o.verbosity < 0 {
 		return fmt.Errorf("invalid --v %d: want 0 or more", o.verbosity)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 
@@ -10,16 +11,19 @@ import (
 )
 
 // chooseMedium settles --volume-medium=auto.
-func chooseMedium(o *options, logger *slog.Logger) projector.Medium {
+func chooseMedium(o *options, logger *slog.Logger) (projector.Medium, error) {
 	if o.medium != "" {
-		return o.medium
+		return o.medium, nil
 	}
 	if err := projector.TmpfsAvailable(o.rootDir); err != nil {
+		if o.csiSocket != "" {
+			return "", fmt.Errorf("the CSI driver must be able to mount: run it privileged: %w", err)
+		}
 		logger.Warn("volumes are plain directories, because a tmpfs can't be mounted; "+
 			"keep the root directory off the disk, or allow mounting", "root_dir", o.rootDir, "reason", err)
-		return projector.MediumDirectory
+		return projector.MediumDirectory, nil
 	}
-	return projector.MediumTmpfs
+	return projector.MediumTmpfs, nil
 }
 
 // keepOwners says whether files must stay this process's own: without

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/token-projector/token-projector/internal/csi"
 	"github.com/token-projector/token-projector/internal/health"
 	"github.com/token-projector/token-projector/internal/httpserver"
 	"github.com/token-projector/token-projector/internal/metrics"
@@ -55,7 +56,14 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	group.Go(func() error { return server.Run(ctx) })
 	reports := reports{api: api.Report, credential: credential.Report, volumes: volumes.Report}
 	group.Go(func() error { return pods.waitForKubelet(ctx, o, logger) })
-	group.Go(func() error { return project(ctx, o, logger, pods, reports, registry) })
+	driver, err := newCSIDriver(o, logger)
+	if err != nil {
+		return err
+	}
+	if driver != nil {
+		group.Go(func() error { return driver.Run(ctx) })
+	}
+	group.Go(func() error { return project(ctx, o, logger, pods, driver, reports, registry) })
 	return group.Wait()
 }
 
@@ -64,10 +72,10 @@ type reports struct{ api, credential, volumes func(error) }
 
 // project connects to the cluster, then keeps the node's volumes until ctx
 // ends.
-func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser, report reports, registry *prometheus.Registry) error {
+func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser, driver *csi.Driver, report reports, registry *prometheus.Registry) error {
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
-		UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
+		OwnRootCA: driver != nil, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err)
@@ -84,12 +92,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 	if err != nil {
 		return err
 	}
-	volumes, err = projector.New(projector.Config{
-		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: chooseMedium(o, logger), SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
-		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold,
-		Adopted: func() { report.volumes(nil) },
-	})
+	volumes, err = newProjector(o, logger, pods, client, tokens, func() { report.volumes(nil) })
 	if err != nil {
 		return err
 	}
@@ -110,6 +113,11 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 	group.Go(func() error {
 		select {
 		case <-synced:
+			if driver != nil {
+				if err := driver.Adopt(volumes); err != nil {
+					return err
+				}
+			}
 			return volumes.Run(ctx)
 		case <-ctx.Done():
 			return nil
@@ -123,6 +131,29 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 		group.Go(func() error { tokens.CheckAccounts(ctx, o.accounts, lookup); return nil })
 	}
 	return group.Wait()
+}
+
+// newProjector makes what keeps the volumes.
+func newProjector(o *options, logger *slog.Logger, pods *chooser, client *kube.Client, tokens *rotation.Manager, adopted func()) (*projector.Projector, error) {
+	medium, err := chooseMedium(o, logger)
+	if err != nil {
+		return nil, err
+	}
+	return projector.New(projector.Config{
+		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
+		Medium: medium, SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
+		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold, CSIDriver: names.CSIDriver, Adopted: adopted,
+	})
+}
+
+// newCSIDriver makes the CSI driver, if there is to be one.
+func newCSIDriver(o *options, logger *slog.Logger) (*csi.Driver, error) {
+	if o.csiSocket == "" {
+		return nil, nil //nolint:nilnil // none is wanted
+	}
+	return csi.New(csi.Config{
+		Name: names.CSIDriver, Version: version(), NodeName: o.nodeName, Socket: o.csiSocket, KubeletDir: o.kubeletDir, Logger: logger,
+	})
 }
 
 // sayWho logs as whom requests are made, and what that means.

@@ -1,0 +1,312 @@
+package csi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/token-projector/token-projector/projector"
+)
+
+// volumes is a fake projector: a real one needs an API server, and test/e2e has
+// both.
+type volumes struct {
+	mu      sync.Mutex
+	err     error // of Await
+	hangs   bool  // Await does, until its context ends
+	claimed map[projector.Key]string
+	given   []string // back
+}
+
+func (v *volumes) Claim(key projector.Key, path string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.claimed[key] = path
+}
+
+func (v *volumes) Await(ctx context.Context, _ projector.Key) error {
+	v.mu.Lock()
+	hangs, err := v.hangs, v.err
+	v.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return err
+}
+
+func (v *volumes) Unclaim(_ context.Context, key projector.Key, path string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.claimed, key)
+	v.given = append(v.given, path)
+	return nil
+}
+
+// behave changes what Await does.
+func (v *volumes) behave(err error, hangs bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err, v.hangs = err, hangs
+}
+
+// expect compares what was asked for so far.
+func (v *volumes) expect(t *testing.T, claimed, given int) {
+	t.Helper()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.claimed) != claimed || len(v.given) != given {
+		t.Errorf("claimed %v, given back %q, want %d and %d", v.claimed, v.given, claimed, given)
+	}
+}
+
+// rig is a driver that runs, as a kubelet sees it.
+type rig struct {
+	volumes  *volumes
+	driver   *Driver
+	node     csi.NodeClient
+	identity csi.IdentityClient
+	kubelet  string
+	log      *bytes.Buffer
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	r := &rig{volumes: &volumes{claimed: map[projector.Key]string{}}, kubelet: dir, log: &bytes.Buffer{}}
+	if err := os.Mkdir(filepath.Join(dir, registryDir), 0750); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "plugins/d/csi.sock")
+	var err error
+	r.driver, err = New(Config{
+		Name: "d.example", Version: "v1", NodeName: "n", Socket: socket, KubeletDir: dir, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.driver.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	conn := dial(t, socket)
+	r.node, r.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
+	return r
+}
+
+func dial(t *testing.T, socket string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (r *rig) target() string {
+	return filepath.Join(r.kubelet, "pods/0a-b/volumes/kubernetes.io~csi/vol/mount")
+}
+
+// publish is a request as a kubelet makes it.
+func (r *rig) publish() *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{
+		VolumeId: "csi-1", TargetPath: r.target(), Readonly: true,
+		VolumeCapability: &csi.VolumeCapability{
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+		},
+		VolumeContext: map[string]string{attributeEphemeral: "true", attributePodUID: "0a-b"},
+	}
+}
+
+// call makes a request; the driver may not listen yet.
+func call[Q, A any](t *testing.T, f func(context.Context, Q, ...grpc.CallOption) (A, error), request Q) (A, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return f(ctx, request)
+}
+
+func TestPublish(t *testing.T) {
+	r := newRig(t)
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); status.Code(err) != codes.Unavailable {
+		t.Errorf("before there are volumes: %v", err)
+	}
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); err != nil {
+		t.Fatal(err)
+	}
+	r.volumes.expect(t, 1, 0)
+	r.volumes.mu.Lock()
+	if got := r.volumes.claimed[projector.Key{PodUID: "0a-b", Volume: "vol"}]; got != r.target() {
+		t.Errorf("claimed at %q", got)
+	}
+	r.volumes.mu.Unlock()
+	for range 2 {
+		if _, err := call(t, r.node.NodeUnpublishVolume, &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-1", TargetPath: r.target()}); err != nil {
+			t.Error(err)
+		}
+	}
+	r.volumes.expect(t, 0, 2)
+}
+
+// TestPublishIsRefused mutates one field of a request that is right.
+func TestPublishIsRefused(t *testing.T) {
+	r := newRig(t)
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	at := func(path string) func(*csi.NodePublishVolumeRequest) {
+		return func(q *csi.NodePublishVolumeRequest) { q.TargetPath = path }
+	}
+	below := func(path string) func(*csi.NodePublishVolumeRequest) {
+		return at(filepath.Join(r.kubelet, "pods") + path)
+	}
+	attribute := func(name, value string) func(*csi.NodePublishVolumeRequest) {
+		return func(q *csi.NodePublishVolumeRequest) { q.VolumeContext[name] = value }
+	}
+	tests := []struct {
+		name   string
+		mutate func(*csi.NodePublishVolumeRequest)
+		says   string
+	}{
+		{"no id", func(q *csi.NodePublishVolumeRequest) { q.VolumeId = "" }, "volume_id is required"},
+		{"no target", at(""), "target_path is required"},
+		{"no capability", func(q *csi.NodePublishVolumeRequest) { q.VolumeCapability = nil }, "volume_capability is required"},
+		{"a block device", func(q *csi.NodePublishVolumeRequest) {
+			q.VolumeCapability.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+		}, "not a block device"},
+		{"writable", func(q *csi.NodePublishVolumeRequest) { q.Readonly = false }, "set readOnly: true"},
+		{"a PersistentVolume", attribute(attributeEphemeral, "false"), "only inline volumes"},
+		{"another Pod's target", attribute(attributePodUID, "other"), "is not the Pod of target_path"},
+		{"unknown attribute", attribute("audience", "x"), `unknown attribute "audience"`},
+		{"bad sources", attribute("sources", "- serviceAccountToken: {path: ../x}"), "sources[0]: serviceAccountToken.path"},
+		{"elsewhere", at("/etc"), "not below the kubelet's directory"},
+		{"upwards", below("/0a-b/volumes/kubernetes.io~csi/../../../../etc/mount"), "not clean"},
+		{"twice a slash", below("/0a-b//volumes/kubernetes.io~csi/vol/mount"), "not clean"},
+		{"another plugin's", below("/0a-b/volumes/kubernetes.io~projected/vol/mount"), "no CSI volume's"},
+		{"too deep", below("/0a-b/volumes/kubernetes.io~csi/vol/x/mount"), "no CSI volume's"},
+		{"dots for a name", below("/0a-b/volumes/kubernetes.io~csi/.../mount"), "a name that is none"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			request := r.publish()
+			tt.mutate(request)
+			_, err := call(t, r.node.NodePublishVolume, request)
+			if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("error %v, want InvalidArgument and %q", err, tt.says)
+			}
+			r.volumes.expect(t, 0, 0)
+		})
+	}
+}
+
+// TestPublishThatFails: for good it leaves nothing; if it takes too long it goes on.
+func TestPublishThatFails(t *testing.T) {
+	r := newRig(t)
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	r.volumes.behave(errors.New("the ConfigMap does not exist"), false)
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "the ConfigMap") {
+		t.Errorf("error %v", err)
+	}
+	r.volumes.expect(t, 0, 1)
+
+	r.volumes.behave(nil, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := r.node.NodePublishVolume(ctx, r.publish()); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("error %v", err)
+	}
+	r.volumes.expect(t, 1, 1)
+}
+
+// TestOneRequestAtATime for each volume.
+func TestOneRequestAtATime(t *testing.T) {
+	r := newRig(t)
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	_, unlock, err := r.driver.begin(projector.Key{PodUID: "0a-b", Volume: "vol"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); status.Code(err) != codes.Aborted {
+		t.Errorf("a second request: %v", err)
+	}
+	unlock()
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+}
+
+// TestRegistration asks as the kubelet's plugin watcher does, and again after
+// somebody has removed the socket.
+func TestRegistration(t *testing.T) {
+	r := newRig(t)
+	socket := filepath.Join(r.kubelet, registryDir, "d.example-reg.sock")
+	for range 2 {
+		client := registration.NewRegistrationClient(dial(t, socket))
+		info, err := call(t, client.GetInfo, &registration.InfoRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Type != registration.CSIPlugin || info.Name != "d.example" || info.Endpoint != filepath.Join(r.kubelet, "plugins/d/csi.sock") {
+			t.Errorf("info %+v", info)
+		}
+		if st, err := os.Stat(socket); err != nil || st.Mode().Perm() != 0600 {
+			t.Errorf("socket: %v, %v", st, err)
+		}
+		if err := os.Remove(socket); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	r := newRig(t)
+	info, err := call(t, r.identity.GetPluginInfo, &csi.GetPluginInfoRequest{})
+	if err != nil || info.Name != "d.example" || info.VendorVersion != "v1" {
+		t.Errorf("%v, %v", info, err)
+	}
+	for _, want := range []bool{false, true} {
+		probe, err := call(t, r.identity.Probe, &csi.ProbeRequest{})
+		if err != nil || probe.Ready.GetValue() != want {
+			t.Errorf("%v, %v; want ready: %t", probe, err, want)
+		}
+		if err := r.driver.Adopt(r.volumes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	capabilities, err := call(t, r.node.NodeGetCapabilities, &csi.NodeGetCapabilitiesRequest{})
+	if err != nil || len(capabilities.Capabilities) != 1 {
+		t.Errorf("%v, %v", capabilities, err)
+	}
+	if node, err := call(t, r.node.NodeGetInfo, &csi.NodeGetInfoRequest{}); err != nil || node.NodeId != "n" {
+		t.Errorf("%v, %v", node, err)
+	}
+}

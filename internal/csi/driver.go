@@ -1,0 +1,169 @@
+// Package csi is the CSI node plugin: it lets a kubelet mount our volumes into
+// Pods, as inline ephemeral volumes. It speaks the Container Storage Interface and
+// the kubelet's plugin registration.
+//
+// It makes no volume itself: it checks what the kubelet asks for and tells the
+// projector, which does the rest.
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/token-projector/token-projector/projector"
+)
+
+// Volumes is what the driver asks of a projector.
+type Volumes interface {
+	// Claim, Await and Unclaim are those of projector.Projector.
+	Claim(key projector.Key, path string)
+	Await(ctx context.Context, key projector.Key) error
+	Unclaim(ctx context.Context, key projector.Key, path string) error
+}
+
+// Config is what a Driver needs. All fields are required.
+type Config struct {
+	Name, Version, NodeName string
+	// Socket is the path of the driver's socket, which must be the same for the
+	// kubelet as for this process. It is made, over what an earlier process left.
+	Socket string
+	// KubeletDir is the kubelet's root directory.
+	KubeletDir string
+	Logger     *slog.Logger
+}
+
+// Driver serves a kubelet. Make it with New, let Run work and give it Volumes with
+// Adopt; until then requests are Unavailable. Its methods may be called concurrently.
+type Driver struct {
+	csi.UnimplementedIdentityServer
+	csi.UnimplementedNodeServer
+	registration.UnimplementedRegistrationServer
+
+	cfg Config
+
+	mu      sync.Mutex
+	volumes Volumes
+	busy    map[projector.Key]bool
+}
+
+// New checks the configuration. It starts nothing and touches no file.
+func New(cfg Config) (*Driver, error) {
+	switch {
+	case cfg.Name == "" || cfg.Version == "" || cfg.NodeName == "" || cfg.Logger == nil:
+		return nil, errors.New("a CSI driver needs a name, a version, a node's name and a logger")
+	case !filepath.IsAbs(cfg.Socket) || !filepath.IsAbs(cfg.KubeletDir):
+		return nil, fmt.Errorf("socket %q, kubelet directory %q: want absolute paths", cfg.Socket, cfg.KubeletDir)
+	}
+	return &Driver{cfg: cfg, busy: map[projector.Key]bool{}}, nil
+}
+
+// begin makes this request the only one for a volume, until unlock.
+func (d *Driver) begin(key projector.Key) (_ Volumes, unlock func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.volumes == nil:
+		return nil, nil, status.Error(codes.Unavailable, "projectord is not connected to the API server yet")
+	case d.busy[key]:
+		return nil, nil, status.Error(codes.Aborted, "another request for this volume is under way")
+	}
+	d.busy[key] = true
+	return d.volumes, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.busy, key)
+	}, nil
+}
+
+// Limits of the server: requests are small, few at a time, and come from one
+// kubelet.
+const (
+	maxMessage = 1 << 20
+	maxStreams = 250
+	maxIdle    = 30 * time.Minute
+)
+
+// Run serves the driver's socket, and then tells the kubelet of it, until ctx ends.
+// Requests that are under way may end.
+func (d *Driver) Run(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(d.cfg.Socket), 0750); err != nil {
+		return fmt.Errorf("making the directory of the CSI socket: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	driver := newServer()
+	csi.RegisterIdentityServer(driver, d)
+	csi.RegisterNodeServer(driver, d)
+	listener, err := listen(d.cfg.Socket)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return serve(ctx, driver, listener) })
+	group.Go(func() error { return d.register(ctx) })
+	return group.Wait()
+}
+
+func newServer() *grpc.Server {
+	return grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}))
+}
+
+// listen makes a socket that only root can use, in the place of one that an earlier
+// process left.
+func listen(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("removing an old socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the kubelet: %w", err)
+	}
+	// An upgrade may have put another socket there by the time this one is closed.
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Chmod(path, 0600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("closing a socket to others: %w", err)
+	}
+	return l, nil
+}
+
+func serve(ctx context.Context, s *grpc.Server, l net.Listener) error {
+	stop := context.AfterFunc(ctx, s.GracefulStop)
+	defer stop()
+	if err := s.Serve(l); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serving %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// GetPluginInfo implements csi.IdentityServer.
+func (d *Driver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
+	return &csi.GetPluginInfoResponse{Name: d.cfg.Name, VendorVersion: d.cfg.Version}, nil
+}
+
+// GetPluginCapabilities implements csi.IdentityServer: there is no controller.
+func (d *Driver) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
+	return &csi.GetPluginCapabilitiesResponse{}, nil
+}
+
+// Probe implements csi.IdentityServer.
+func (d *Driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(d.volumes != nil)}, nil
+}

@@ -1,0 +1,141 @@
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/payload"
+)
+
+// What a kubelet adds to a volume's attributes with podInfoOnMount and for inline
+// volumes (pkg/volume/csi/csi_mounter.go).
+const (
+	attributeEphemeral = "csi.storage.k8s.io/ephemeral"
+	attributePodUID    = "csi.storage.k8s.io/pod.uid"
+)
+
+// giveBackTime bounds the removal of a volume whose first publication failed, after
+// the request itself may have ended.
+const giveBackTime = 20 * time.Second
+
+// NodePublishVolume mounts a volume and fills it. It is idempotent. When it fails
+// for good nothing is left; when it does not end in time, the work goes on.
+func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	key, err := d.checkPublish(r)
+	if err != nil {
+		return nil, err
+	}
+	volumes, unlock, err := d.begin(key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	volumes.Claim(key, r.TargetPath)
+	err = volumes.Await(ctx, key)
+	switch {
+	case err == nil:
+		return &csi.NodePublishVolumeResponse{}, nil
+	case ctx.Err() != nil: // for a kubelet this is no end: it asks again, or gives it back
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
+	defer cancel()
+	if undone := volumes.Unclaim(giving, key, r.TargetPath); undone != nil {
+		err = errors.Join(err, fmt.Errorf("removing what was made of the volume: %w", undone))
+	}
+	return nil, status.Error(codeOf(err), err.Error())
+}
+
+// codeOf is the code of an error of a volume. Those that are not Unavailable are
+// final for a kubelet, which then tries anew.
+func codeOf(err error) codes.Code {
+	var source *payload.SourceError
+	switch _, refused := projector.RetryAfter(err); {
+	case refused, errors.As(err, &source):
+		return codes.FailedPrecondition
+	case errors.Is(err, fs.ErrPermission):
+		return codes.PermissionDenied
+	}
+	return codes.Internal
+}
+
+// checkPublish checks a request, and says whose volume it is.
+func (d *Driver) checkPublish(r *csi.NodePublishVolumeRequest) (projector.Key, error) {
+	invalid := func(text string, args ...any) (projector.Key, error) {
+		return projector.Key{}, status.Errorf(codes.InvalidArgument, text, args...)
+	}
+	mount := r.GetVolumeCapability().GetMount()
+	switch {
+	case r.GetVolumeId() == "":
+		return invalid("volume_id is required")
+	case r.GetTargetPath() == "":
+		return invalid("target_path is required")
+	case r.GetVolumeCapability() == nil:
+		return invalid("volume_capability is required")
+	case mount == nil:
+		return invalid("volume_capability: want a mount, not a block device")
+	case r.GetVolumeContext()[attributeEphemeral] != "true":
+		return invalid("only inline volumes of a Pod are served, not PersistentVolumes: use spec.volumes[].csi")
+	case !r.GetReadonly():
+		return invalid("set readOnly: true in the Pod's spec.volumes[].csi: what a container wrote there would be lost at the next rotation")
+	}
+	key, err := parseTarget(d.cfg.KubeletDir, r.GetTargetPath())
+	if err != nil {
+		return invalid("%v", err)
+	}
+	if uid := r.GetVolumeContext()[attributePodUID]; uid != string(key.PodUID) {
+		return invalid("%s %q is not the Pod of target_path %q; does the CSIDriver object have podInfoOnMount?", attributePodUID, uid, r.GetTargetPath())
+	}
+	if _, err := payload.FromAttributes(r.GetVolumeContext()); err != nil {
+		return invalid("%v", err)
+	}
+	return key, nil
+}
+
+// NodeUnpublishVolume unmounts a volume and removes its directory. It is
+// idempotent.
+func (d *Driver) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	switch {
+	case r.GetVolumeId() == "":
+		return nil, status.Error(codes.InvalidArgument, "volume_id is required")
+	case r.GetTargetPath() == "":
+		return nil, status.Error(codes.InvalidArgument, "target_path is required")
+	}
+	key, err := parseTarget(d.cfg.KubeletDir, r.GetTargetPath())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	volumes, unlock, err := d.begin(key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := volumes.Unclaim(ctx, key, r.GetTargetPath()); ctx.Err() != nil {
+		return nil, status.FromContextError(ctx.Err()).Err()
+	} else if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// NodeGetInfo implements csi.NodeServer.
+func (d *Driver) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: d.cfg.NodeName}, nil
+}
+
+// NodeGetCapabilities implements csi.NodeServer.
+func (d *Driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	// The kubelet leaves the Pod's fsGroup to us.
+	capability := &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{
+		Rpc: &csi.NodeServiceCapability_RPC{Type: csi.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP},
+	}}
+	return &csi.NodeGetCapabilitiesResponse{Capabilities: []*csi.NodeServiceCapability{capability}}, nil
+}
