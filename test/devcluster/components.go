@@ -66,7 +66,7 @@ func (c *Cluster) newAPIServer(bin string, store *port, extra []string) *proc.Co
 			"--kubelet-preferred-address-types=InternalIP", // no name is known to any DNS
 			"--cert-dir=" + c.Dir, "--tls-cert-file=" + c.file(serverCertFile), "--tls-private-key-file=" + c.file(serverKeyFile),
 			"--client-ca-file=" + c.file(caFile),
-			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged",
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=" + c.file(saKeyFile), "--service-account-signing-key-file=" + c.file(saKeyFile),
 			"--service-cluster-ip-range=" + serviceIPs,

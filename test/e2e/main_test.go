@@ -67,7 +67,11 @@ func prepare(dir string) error {
 	if err := image.Write(ctx, filepath.Join(dir, "probe.tar"), probeImage, "", probe); err != nil {
 		return err
 	}
-	if _, err := image.BuildProgram(ctx, dir, "github.com/token-projector/token-projector/test/e2e/consumer"); err != nil {
+	consumer, err := image.BuildProgram(ctx, dir, "github.com/token-projector/token-projector/test/e2e/consumer")
+	if err != nil {
+		return err
+	}
+	if err := image.Write(ctx, filepath.Join(dir, "consumer.tar"), consumerImage, "", consumer); err != nil {
 		return err
 	}
 	return prepareOurs(ctx, dir)
@@ -153,7 +157,7 @@ func newWorld(ctx context.Context, machine isolate.Machine) (_ *world, err error
 	if err != nil {
 		return nil, err
 	}
-	for _, archive := range []string{"probe.tar", "projectord.tar", "next.tar"} {
+	for _, archive := range []string{"probe.tar", "consumer.tar", "projectord.tar", "next.tar"} {
 		if err := w.node.Import(ctx, filepath.Join(machine.Dir, archive)); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -196,7 +197,10 @@ func (r *rig) runPod(pod *corev1.Pod) *corev1.Pod {
 	r.must(err)
 	r.atEnd(func() {
 		now := int64(0)
-		r.must(pods.Delete(r.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now}))
+		err := pods.Delete(r.ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+		if !apierrors.IsNotFound(err) { // a test may delete it
+			r.must(err)
+		}
 	})
 	var running *corev1.Pod
 	r.eventually("Pod "+pod.Name+" to run", func() (err error) {
