@@ -8,9 +8,9 @@ SHELL := /bin/bash
 # -race where cgo works: the Go command turns cgo off without a C compiler.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 TESTFLAGS ?=
-# Packages that a consumer on any system may import.
 # Without its traces gRPC needs no templates, which are 4 MB of a program.
 TAGS := grpcnotrace
+# Packages that a consumer on any system may import.
 PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/...
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
