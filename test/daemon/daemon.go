@@ -14,9 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/token-projector/token-projector/test/module"
 	"github.com/token-projector/token-projector/test/proc"
 )
 
@@ -28,19 +28,18 @@ func Build(ctx context.Context, dir string, race bool) (string, error) {
 
 // BuildCommand compiles one of the commands below cmd, as Build does.
 func BuildCommand(ctx context.Context, dir, name string, race bool) (string, error) {
-	const module = "github.com/token-projector/token-projector"
 	// With the module's own go.mod and go.sum, not those of the tests.
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	root, err := module.Root(ctx)
 	if err != nil {
-		return "", fmt.Errorf("looking for the module %s: %w", module, err)
+		return "", err
 	}
 	path := filepath.Join(dir, name)
 	args := []string{"build", "-o", path}
 	if race {
 		args = append(args, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, module+"/cmd/"+name)...)
-	cmd.Dir = strings.TrimSpace(string(root))
+	cmd := exec.CommandContext(ctx, "go", append(args, module.Path+"/cmd/"+name)...)
+	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
 	}

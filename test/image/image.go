@@ -8,7 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+
+	"github.com/token-projector/token-projector/test/module"
 )
 
 // BuildProgram compiles a main package of the test module into dir, statically,
@@ -28,16 +29,16 @@ func BuildProgram(ctx context.Context, dir, pkg string) (string, error) {
 // registry and a tag, as in localhost/pause:test. A label, unless it is empty, is
 // KEY=VALUE.
 func Write(ctx context.Context, archive, name, label string, programs ...string) error {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/token-projector/token-projector").Output()
+	root, err := module.Root(ctx)
 	if err != nil {
-		return fmt.Errorf("looking for what packs images: %w", err)
+		return err
 	}
 	args := []string{"run", "./image", "-name", name, "-o", archive}
 	if label != "" {
 		args = append(args, "-label", label)
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, programs...)...)
-	cmd.Dir = filepath.Join(strings.TrimSpace(string(root)), "tools")
+	cmd.Dir = filepath.Join(root, "tools")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("writing image %s: %w\n%s", name, err, out)
 	}

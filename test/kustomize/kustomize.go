@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,15 +22,17 @@ import (
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/token-projector/token-projector/test/module"
 )
 
 // Dir is a directory below deploy/ in the module under test.
 func Dir(ctx context.Context, name string) (string, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/token-projector/token-projector").Output()
+	root, err := module.Root(ctx)
 	if err != nil {
-		return "", fmt.Errorf("looking for the module under test: %w", err)
+		return "", err
 	}
-	return filepath.Join(strings.TrimSpace(string(root)), "deploy", name), nil
+	return filepath.Join(root, "deploy", name), nil
 }
 
 // Build returns the YAML of a kustomization below deploy/daemonset.
