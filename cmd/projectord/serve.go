@@ -52,14 +52,15 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	}
 	logger.Info("serving HTTP", "address", server.Addr().String())
 
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Run(ctx) })
-	reports := reports{api: api.Report, credential: credential.Report, volumes: volumes.Report}
-	group.Go(func() error { return pods.waitForKubelet(ctx, o, logger) })
 	driver, err := newCSIDriver(o, logger)
 	if err != nil {
 		return err
 	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	reports := reports{api: api.Report, credential: credential.Report, volumes: volumes.Report}
+	group.Go(func() error { return pods.waitForKubelet(ctx, o, logger) })
 	if driver != nil {
 		group.Go(func() error { return driver.Run(ctx) })
 	}
