@@ -82,6 +82,7 @@ type rig struct {
 	identity csi.IdentityClient
 	kubelet  string
 	log      *bytes.Buffer
+	end      func() // ends the driver, and waits for that
 }
 
 func newRig(t *testing.T) *rig {
@@ -102,12 +103,13 @@ func newRig(t *testing.T) *rig {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.driver.Run(ctx) }()
-	t.Cleanup(func() {
+	r.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(r.end)
 	conn := dial(t, socket)
 	r.node, r.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
 	return r
@@ -243,6 +245,33 @@ func TestPublishThatFails(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	r.volumes.expect(t, 1, 1)
+}
+
+// TestEndsWithARequestUnderWay: an upgrade must not wait for what can't come.
+func TestEndsWithARequestUnderWay(t *testing.T) {
+	r := newRig(t)
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	r.volumes.behave(nil, true)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := r.node.NodePublishVolume(t.Context(), r.publish())
+		answered <- err
+	}()
+	for claimed := 0; claimed == 0; time.Sleep(time.Millisecond) { // until it is under way
+		r.volumes.mu.Lock()
+		claimed = len(r.volumes.claimed)
+		r.volumes.mu.Unlock()
+	}
+	began := time.Now()
+	r.end()
+	if took := time.Since(began); took > 10*endTime {
+		t.Errorf("it took %s", took)
+	}
+	if err := <-answered; err == nil {
+		t.Error("the request was answered")
+	}
 }
 
 // TestOneRequestAtATime for each volume.

@@ -99,8 +99,11 @@ const (
 	maxIdle    = 30 * time.Minute
 )
 
+// endTime is how long requests that are under way may take when the driver ends.
+const endTime = 2 * time.Second
+
 // Run serves the driver's socket, and then tells the kubelet of it, until ctx ends.
-// Requests that are under way may end.
+// Requests that are under way may end within endTime.
 func (d *Driver) Run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.cfg.Socket), 0750); err != nil {
 		return fmt.Errorf("making the directory of the CSI socket: %w", err)
@@ -143,7 +146,11 @@ func listen(path string) (net.Listener, error) {
 }
 
 func serve(ctx context.Context, s *grpc.Server, l net.Listener) error {
-	stop := context.AfterFunc(ctx, s.GracefulStop)
+	stop := context.AfterFunc(ctx, func() {
+		// A request may wait for minutes for what nobody works on any more.
+		defer time.AfterFunc(endTime, s.Stop).Stop()
+		s.GracefulStop()
+	})
 	defer stop()
 	if err := s.Serve(l); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serving %s: %w", l.Addr(), err)
