@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -63,6 +64,12 @@ func (p *Projector) Unclaim(ctx context.Context, key Key, path string) error {
 	if errors.Is(err, ErrNotClaimed) {
 		return nil
 	}
+	return err
+}
+
+// Release is Unclaim where no Projector works on the volume.
+func Release(path string) error {
+	_, err := medium{}.release(path)
 	return err
 }
 
@@ -126,9 +133,41 @@ func (p *Projector) dropClaim(key Key) {
 	}
 }
 
-// errTerminating is for a claimed volume of a Pod that ends before it was
+// ErrNoPod says that a volume is claimed for a Pod that this node does not have.
+var ErrNoPod = errors.New("the API server has no Pod with this UID on this node")
+
+// lookForPod is for a claimed volume whose Pod is not known: what is published
+// stays, but who waits for a first publication must not wait for ever.
+func (p *Projector) lookForPod(ctx context.Context, key Key) (again time.Time, err error) {
+	path, err := p.path(key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	switch published, err := p.medium.present(path); {
+	case err != nil:
+		return time.Time{}, err
+	case published:
+		return time.Time{}, errNoVerdict
+	}
+	if wait := p.settling(key); !wait.IsZero() {
+		return wait, errNoVerdict
+	}
+	gone, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("asking whether the Pod exists: %w", err)
+	case gone:
+		return time.Time{}, ErrNoPod
+	}
+	return time.Now(), errNoVerdict // it is known now, if only by what was just asked
+}
+
+// ErrTerminating says that a volume is claimed for a Pod that ends before it was
 // published.
-var errTerminating = errors.New("the Pod is terminating, and gets no first publication")
+var ErrTerminating = errors.New("the Pod is terminating, and gets no first publication")
+
+// ErrDeclaration marks what is wrong with the Pod's spec, as the API server has it.
+var ErrDeclaration = errors.New("the Pod's spec")
 
 // declared finds what a Pod declares: of a claimed volume, for the CSI driver.
 func (p *Projector) declared(pod *corev1.Pod, key Key, claimed bool) (payload.Volume, bool, error) {
@@ -138,10 +177,10 @@ func (p *Projector) declared(pod *corev1.Pod, key Key, claimed bool) (payload.Vo
 	}
 	v, ok, err := payload.FindCSI(pod, key.Volume, p.cfg.CSIDriver)
 	if !ok {
-		err = fmt.Errorf("the Pod declares no volume of %s with this name", p.cfg.CSIDriver)
+		err = fmt.Errorf("it declares no volume of %s with this name", p.cfg.CSIDriver)
 	}
 	if err != nil {
-		err = fmt.Errorf("volume %q: %w", key.Volume, err)
+		err = fmt.Errorf("%w: volume %q: %w", ErrDeclaration, key.Volume, err)
 	}
 	return v, ok, err
 }

@@ -148,6 +148,7 @@ func TestClaimThatFails(t *testing.T) {
 		{"bad attributes", csiPod(map[string]string{"sources": "- serviceAccountToken: {}"}), "serviceAccountToken.path is required"},
 		{"a ConfigMap that does not exist", csiPod(map[string]string{"sources": "[{serviceAccountToken: {path: t}}, {configMap: {name: nope}}]"}), `ConfigMap "nope"`},
 		{"another driver's", newPod("u"), "declares no volume of " + testDriver},
+		{"a Pod that does not exist", nil, "has no Pod with this UID"},
 		{"a Pod that ends", func() *corev1.Pod {
 			pod := csiPod(nil)
 			pod.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Hour)}
@@ -157,7 +158,9 @@ func TestClaimThatFails(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			testClaims(t, func(t *testing.T, h *harness, key Key, path string) {
-				h.apply(tt.pod)
+				if tt.pod != nil {
+					h.apply(tt.pod)
+				}
 				h.p.Claim(key, path)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()

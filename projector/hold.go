@@ -79,7 +79,7 @@ const settleTime = 2 * time.Second
 
 // settling says until when to wait; zero is not at all.
 func (p *Projector) settling(key Key) time.Time {
-	if p.cfg.MassRemovalHold == 0 || p.announced(key) {
+	if p.announced(key) {
 		return time.Time{}
 	}
 	p.mu.Lock()

@@ -103,7 +103,7 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.
 		p.forget(key, false) // there is nothing to remove, so nothing to confirm
 		return time.Time{}, nil
 	}
-	if wait := p.settling(key); !wait.IsZero() {
+	if wait := p.settling(key); p.cfg.MassRemovalHold > 0 && !wait.IsZero() {
 		return wait, errNoVerdict
 	}
 	confirmed, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))

@@ -91,8 +91,8 @@ func (p *Projector) reserve(key Key, space int64) error {
 	}
 	// What does not grow is never refused: tokens must rotate.
 	if limit := p.cfg.TotalSizeLimit; limit > 0 && space > v.space && others+space > limit {
-		return fmt.Errorf("the volume's files take %d bytes, and those of all others %d, of at most %d; "+
-			"select fewer Pods, or raise the limit (--total-size-limit)", space, others, limit)
+		return fmt.Errorf("%w: the volume's files take %d bytes, and those of all others %d, of at most %d; "+
+			"select fewer Pods, or raise the limit (--total-size-limit)", ErrFull, space, others, limit)
 	}
 	v.space = space
 	return nil

@@ -47,6 +47,9 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	case leave:
 		p.rest(key, pod)
 		return time.Time{}, errNoVerdict
+	case awaited:
+		p.rest(key, pod)
+		return p.lookForPod(ctx, key)
 	}
 
 	path, err := p.path(key)
@@ -116,7 +119,7 @@ func (p *Projector) begins(key Key, pod *corev1.Pod, generation string) (bool, e
 	switch {
 	case generation != "":
 	case claimed && pod.DeletionTimestamp != nil:
-		return false, errTerminating
+		return false, ErrTerminating
 	case !claimed && (pod.DeletionTimestamp != nil || !p.cfg.Chooses(pod)):
 		p.forget(key, false)
 		return false, nil
@@ -147,6 +150,8 @@ const (
 	finished
 	// unknown: its Pod is not known, which may be a lagging watch.
 	unknown
+	// awaited: the same for a claimed volume, which is not ours to remove.
+	awaited
 )
 
 // tokensDieAfter is how long after a Pod's deletionTimestamp, which includes
@@ -162,7 +167,7 @@ func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume, error)
 	case claimed && c.ending:
 		return finished, pod, payload.Volume{}, nil
 	case pod == nil && claimed:
-		return leave, nil, payload.Volume{}, nil
+		return awaited, nil, payload.Volume{}, nil
 	case pod == nil:
 		return unknown, nil, payload.Volume{}, nil
 	}

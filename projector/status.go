@@ -20,6 +20,9 @@ func RetryAfter(err error) (after time.Duration, asked bool) {
 	return asks.RetryAfter(), true
 }
 
+// ErrFull marks that all volumes together have reached Config.TotalSizeLimit.
+var ErrFull = errors.New("there is no room for it")
+
 // catchUpTime is how long ErrCatchingUp is not reported.
 const catchUpTime = 10 * time.Second
 

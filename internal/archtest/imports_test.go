@@ -61,6 +61,7 @@ var why = map[string]map[string]string{
 		"google.golang.org/grpc/keepalive":                       "serves the kubelet",
 		"google.golang.org/grpc/status":                          "serves the kubelet",
 		"google.golang.org/protobuf/types/known/wrapperspb":      "part of the interface",
+		"k8s.io/apimachinery/pkg/api/errors":                    "turns an API server's answers into codes",
 		"k8s.io/apimachinery/pkg/types":                          "UIDs",
 		"k8s.io/kubelet/pkg/apis/pluginregistration/v1":          "registers with the kubelet",
 		module + "internal/mount":                                "what an earlier process has mounted",

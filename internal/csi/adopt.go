@@ -10,6 +10,8 @@ import (
 // themselves tell, and has requests answered from now on. What a volume holds, its
 // Pod says.
 func (d *Driver) Adopt(v Volumes) error {
+	d.adopting.Lock() // what is being removed must not be claimed
+	defer d.adopting.Unlock()
 	points, err := mount.List()
 	if err != nil {
 		return fmt.Errorf("looking for CSI volumes of an earlier process: %w", err)

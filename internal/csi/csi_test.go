@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,9 +21,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/payload"
 )
 
 // volumes is a fake projector: a real one needs an API server, and test/e2e has
@@ -247,6 +254,72 @@ func TestPublishThatFails(t *testing.T) {
 	r.volumes.expect(t, 1, 1)
 }
 
+// TestErrorClasses: what a kubelet takes for the end leaves nothing, and anything else
+// goes on.
+func TestErrorClasses(t *testing.T) {
+	r := newRig(t)
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	accounts := schema.GroupResource{Resource: "serviceaccounts"}
+	unbuilt := func(err error) error {
+		return errors.Join(errors.Join(&payload.SourceError{Kind: "serviceAccountToken", Err: fmt.Errorf("requesting a token: %w", err)}),
+			errors.New("the first publication needs every source"))
+	}
+	tests := []struct {
+		name string
+		err  error
+		code codes.Code
+	}{
+		{"no such Pod", projector.ErrNoPod, codes.NotFound},
+		{"the Pod ends", projector.ErrTerminating, codes.FailedPrecondition},
+		{"the Pod declares something else", fmt.Errorf("%w: none", projector.ErrDeclaration), codes.FailedPrecondition},
+		{"no ServiceAccount", unbuilt(apierrors.NewNotFound(accounts, "a")), codes.FailedPrecondition},
+		{"a missing key", unbuilt(errors.New("no key")), codes.FailedPrecondition},
+		{"not allowed", unbuilt(apierrors.NewForbidden(accounts, "a", nil)), codes.PermissionDenied},
+		{"all volumes are too large", fmt.Errorf("%w: 1 byte", projector.ErrFull), codes.ResourceExhausted},
+		{"too many requests", unbuilt(apierrors.NewTooManyRequests("later", 1)), codes.ResourceExhausted},
+		{"our credential is refused", unbuilt(apierrors.NewUnauthorized("no")), codes.Unavailable},
+		{"the API server fails", unbuilt(apierrors.NewInternalError(errors.New("etcd"))), codes.Unavailable},
+		{"the API server is away", unbuilt(&url.Error{Op: "Post", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}), codes.Unavailable},
+		{"no answer", unbuilt(context.DeadlineExceeded), codes.Unavailable},
+		{"away, and not allowed", errors.Join(unbuilt(context.DeadlineExceeded), unbuilt(apierrors.NewForbidden(accounts, "a", nil))), codes.PermissionDenied},
+		{"a disk that fails", fmt.Errorf("publishing: %w", syscall.EIO), codes.Internal},
+	}
+	final := 0
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r.volumes.behave(tt.err, false)
+			if _, err := call(t, r.node.NodePublishVolume, r.publish()); status.Code(err) != tt.code {
+				t.Errorf("error %v, want %s", err, tt.code)
+			}
+			left := 1
+			if !uncertain(tt.code) {
+				left, final = 0, final+1
+			}
+			r.volumes.expect(t, left, final)
+		})
+	}
+}
+
+// TestUnpublishBeforeAdoption: while the API server is away nothing is adopted, and a
+// Pod can go all the same.
+func TestUnpublishBeforeAdoption(t *testing.T) {
+	r := newRig(t)
+	if err := os.MkdirAll(filepath.Join(r.target(), "..2026_generation"), 0750); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := call(t, r.node.NodeUnpublishVolume, &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-1", TargetPath: r.target()}); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(r.target()); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it is there still: %v", err)
+		}
+	}
+	r.volumes.expect(t, 0, 0)
+}
+
 // TestEndsWithARequestUnderWay: an upgrade must not wait for what can't come.
 func TestEndsWithARequestUnderWay(t *testing.T) {
 	r := newRig(t)
@@ -280,7 +353,7 @@ func TestOneRequestAtATime(t *testing.T) {
 	if err := r.driver.Adopt(r.volumes); err != nil {
 		t.Fatal(err)
 	}
-	_, unlock, err := r.driver.begin(projector.Key{PodUID: "0a-b", Volume: "vol"})
+	unlock, err := r.driver.begin(projector.Key{PodUID: "0a-b", Volume: "vol"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ type Config struct {
 }
 
 // Driver serves a kubelet. Make it with New, let Run work and give it Volumes with
-// Adopt; until then requests are Unavailable. Its methods may be called concurrently.
+// Adopt; until then publishing is Unavailable. Its methods may be called concurrently.
 type Driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedNodeServer
@@ -57,9 +57,10 @@ type Driver struct {
 
 	cfg Config
 
-	mu      sync.Mutex
-	volumes Volumes
-	busy    map[projector.Key]bool
+	adopting sync.RWMutex // held for reading while a volume is removed
+	mu       sync.Mutex
+	volumes  Volumes // nil until Adopt
+	busy     map[projector.Key]bool
 }
 
 // New checks the configuration. It starts nothing and touches no file.
@@ -74,21 +75,25 @@ func New(cfg Config) (*Driver, error) {
 }
 
 // begin makes this request the only one for a volume, until unlock.
-func (d *Driver) begin(key projector.Key) (_ Volumes, unlock func(), err error) {
+func (d *Driver) begin(key projector.Key) (unlock func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.volumes == nil:
-		return nil, nil, status.Error(codes.Unavailable, "projectord is not connected to the API server yet")
-	case d.busy[key]:
-		return nil, nil, status.Error(codes.Aborted, "another request for this volume is under way")
+	if d.busy[key] {
+		return nil, status.Error(codes.Aborted, "another request for this volume is under way")
 	}
 	d.busy[key] = true
-	return d.volumes, func() {
+	return func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.busy, key)
 	}, nil
+}
+
+// adopted returns the volumes, or nil before Adopt.
+func (d *Driver) adopted() Volumes {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.volumes
 }
 
 // Limits of the server: requests are small, few at a time, and come from one
@@ -170,7 +175,5 @@ func (d *Driver) GetPluginCapabilities(context.Context, *csi.GetPluginCapabiliti
 
 // Probe implements csi.IdentityServer.
 func (d *Driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return &csi.ProbeResponse{Ready: wrapperspb.Bool(d.volumes != nil)}, nil
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(d.adopted() != nil)}, nil
 }

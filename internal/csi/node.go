@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -26,45 +25,41 @@ const (
 // the request itself may have ended.
 const giveBackTime = 20 * time.Second
 
-// NodePublishVolume mounts a volume and fills it. It is idempotent. When it fails
-// for good nothing is left; when it does not end in time, the work goes on.
+// NodePublishVolume mounts a volume and fills it. It is idempotent. An error that is
+// final for a kubelet leaves nothing; with any other one the work goes on, and its
+// next request may find it done.
 func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	key, err := d.checkPublish(r)
 	if err != nil {
 		return nil, err
 	}
-	volumes, unlock, err := d.begin(key)
+	unlock, err := d.begin(key)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	volumes := d.adopted()
+	if volumes == nil {
+		return nil, status.Error(codes.Unavailable, "projectord is not connected to the API server yet: see its /readyz")
+	}
 	volumes.Claim(key, r.TargetPath)
 	err = volumes.Await(ctx, key)
 	switch {
 	case err == nil:
 		return &csi.NodePublishVolumeResponse{}, nil
-	case ctx.Err() != nil: // for a kubelet this is no end: it asks again, or gives it back
+	case ctx.Err() != nil:
 		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	code := codeOf(err)
+	if uncertain(code) {
+		return nil, status.Error(code, err.Error())
 	}
 	giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
 	defer cancel()
 	if undone := volumes.Unclaim(giving, key, r.TargetPath); undone != nil {
 		err = errors.Join(err, fmt.Errorf("removing what was made of the volume: %w", undone))
 	}
-	return nil, status.Error(codeOf(err), err.Error())
-}
-
-// codeOf is the code of an error of a volume. Those that are not Unavailable are
-// final for a kubelet, which then tries anew.
-func codeOf(err error) codes.Code {
-	var source *payload.SourceError
-	switch _, refused := projector.RetryAfter(err); {
-	case refused, errors.As(err, &source):
-		return codes.FailedPrecondition
-	case errors.Is(err, fs.ErrPermission):
-		return codes.PermissionDenied
-	}
-	return codes.Internal
+	return nil, status.Error(code, err.Error())
 }
 
 // checkPublish checks a request, and says whose volume it is.
@@ -113,17 +108,28 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVo
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	volumes, unlock, err := d.begin(key)
+	unlock, err := d.begin(key)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := volumes.Unclaim(ctx, key, r.GetTargetPath()); ctx.Err() != nil {
+	if err := d.remove(ctx, key, r.GetTargetPath()); ctx.Err() != nil {
 		return nil, status.FromContextError(ctx.Err()).Err()
 	} else if err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// remove takes a volume away, also while the API server can't be reached and so
+// nothing is adopted yet: a Pod must not wait for that to end.
+func (d *Driver) remove(ctx context.Context, key projector.Key, path string) error {
+	d.adopting.RLock()
+	defer d.adopting.RUnlock()
+	if volumes := d.adopted(); volumes != nil {
+		return volumes.Unclaim(ctx, key, path)
+	}
+	return projector.Release(path)
 }
 
 // NodeGetInfo implements csi.NodeServer.
