@@ -37,10 +37,9 @@ type Options struct {
 	// Fallback lets IdentityAuto use the ServiceAccount's own rights where the
 	// API server refuses impersonation.
 	Fallback bool
-	// OwnRootCA reads the ConfigMaps kube-root-ca.crt as the credential's own user,
-	// also with IdentityImpersonate. As a node it could read only those that a Pod
-	// references in its spec, which is not what a CSI volume's attributes do.
-	OwnRootCA bool
+	// OwnObjects says which objects are read as the credential's own user, also with
+	// IdentityImpersonate; the default is OwnNone.
+	OwnObjects OwnObjects
 	// QPS and Burst limit requests to the API server; 0 is client-go's default.
 	QPS   float32
 	Burst int
@@ -55,6 +54,18 @@ type Options struct {
 	ReportCredential func(error)
 }
 
+// OwnObjects says which objects a Client reads as the credential's own user. As a
+// node it may read only those that a Pod references in its spec, which is not what
+// the attributes of a CSI volume do.
+type OwnObjects string
+
+// Which objects.
+const (
+	OwnNone   OwnObjects = ""
+	OwnRootCA OwnObjects = "root-ca" // the ConfigMaps kube-root-ca.crt
+	OwnAll    OwnObjects = "all"     // all ConfigMaps and Secrets
+)
+
 // Client talks to the API server as a node. Make it with Connect. Its methods
 // may be called concurrently.
 type Client struct {
@@ -67,7 +78,8 @@ type Client struct {
 	tokens       rest.Interface // the same without a limit; see rotation.Pace
 	authn        rest.Interface
 	own          rest.Interface // as whoever the credential is of
-	ownRootCA    bool
+	ownObjects   OwnObjects
+	secretReader rest.Interface
 	certificates rest.Interface
 	events       *events
 	report       func(error)
@@ -116,7 +128,7 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential, ownRootCA: o.OwnRootCA}
+	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential, ownObjects: o.OwnObjects}
 	c.base = &rest.Config{
 		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst,
 		ContentConfig: rest.ContentConfig{

@@ -76,7 +76,7 @@ func (c *Client) Secret(ctx context.Context, user projector.Key, namespace, name
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var secret corev1.Secret
-	if err := c.core.Get().Namespace(namespace).Resource("secrets").Name(name).Do(ctx).Into(&secret); err != nil {
+	if err := c.secretReader.Get().Namespace(namespace).Resource("secrets").Name(name).Do(ctx).Into(&secret); err != nil {
 		return nil, markCatchingUp(explain(err))
 	}
 	return secret.Data, nil

@@ -113,15 +113,18 @@ type Handlers struct {
 func (c *Client) Run(ctx context.Context, h Handlers) {
 	c.running, c.handlers = ctx, h
 	c.connection.clock.onJump(h.ServerClock)
-	c.configMaps = newObjects(configMapAPI{c.core}, h.Volume)
-	c.rootCAs = c.configMaps
-	if c.ownRootCA {
-		c.rootCAs = newObjects(configMapAPI{c.own}, h.Volume)
-		defer c.rootCAs.end()
+	reader, ofRootCAs := c.core, c.core
+	switch c.ownObjects {
+	case OwnRootCA:
+		ofRootCAs = c.own
+	case OwnAll:
+		reader, ofRootCAs = c.own, c.own
 	}
-	c.secrets = newObjects(secretAPI{c.core}, h.Volume)
+	c.configMaps, c.rootCAs = newObjects(configMapAPI{reader}, h.Volume), newObjects(configMapAPI{ofRootCAs}, h.Volume)
+	c.secrets, c.secretReader = newObjects(secretAPI{reader}, h.Volume), reader
 	c.trustBundles = newObjects(trustBundleAPI{c.certificates}, h.Volume)
 	defer c.configMaps.end()
+	defer c.rootCAs.end()
 	defer c.secrets.end()
 	defer c.trustBundles.end()
 	var wg sync.WaitGroup

@@ -26,6 +26,7 @@ type options struct {
 	podSource  string
 	namespaces []string
 	csiSocket  string // "": no CSI driver
+	csiObjects kube.OwnObjects
 	selector   labels.Selector
 	medium     projector.Medium // "": tmpfs where it can be mounted
 	sizeLimit  int64
@@ -41,7 +42,7 @@ type options struct {
 	verbosity  int
 	version    bool
 
-	identityText, endpointText, selectorText, mediumText, sizeText, totalText, spreadText string
+	identityText, endpointText, objectsText, selectorText, mediumText, sizeText, totalText, spreadText string
 }
 
 // Values of flags.
@@ -66,6 +67,7 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods that get volumes, such as app=web,tier!=db (default: all)")
 	fs.StringSliceVar(&o.namespaces, "namespaces", nil, "namespaces whose Pods get volumes (default: all)")
 	fs.StringVar(&o.endpointText, "csi-endpoint", "", "unix:///path of the socket of the CSI driver "+names.CSIDriver+", the same for the kubelet as for this process; empty is no CSI driver")
+	fs.StringVar(&o.objectsText, "csi-objects", string(kube.OwnRootCA), "which ConfigMaps and Secrets CSI volumes may have as sources: root-ca, kube-root-ca.crt only; or all. They are read as the ServiceAccount itself, because its node may not")
 	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")
 	fs.StringVar(&o.sizeText, "volume-size-limit", "32Mi", "size limit of each volume, as a quantity of bytes with room for two sets of its files; 0 is half of the machine's memory for a tmpfs")
 	fs.StringVar(&o.totalText, "total-size-limit", "0", "size limit of all volumes together, as a quantity of bytes; 0 is none")

@@ -87,6 +87,7 @@ func TestBadUsageExitsWithTwoAndASentence(t *testing.T) {
 		{"size", append(valid, "--volume-size-limit=lots"), nil, `--volume-size-limit "lots"`},
 		{"CSI endpoint", append(valid, "--csi-endpoint=/a/socket"), nil, `--csi-endpoint "/a/socket"`},
 		{"CSI in directories", append(valid, "--csi-endpoint=unix:///s", "--volume-medium=directory"), nil, "--csi-endpoint needs --volume-medium=tmpfs"},
+		{"CSI objects", append(valid, "--csi-objects=some"), nil, `--csi-objects "some"`},
 		{"total size", append(valid, "--total-size-limit=-1"), nil, `--total-size-limit "-1"`},
 		{"negative grace", append(valid, "--generation-grace=-1s"), nil, "--generation-grace"},
 		{"negative size", append(valid, "--volume-size-limit=-1"), nil, "--volume-size-limit"},

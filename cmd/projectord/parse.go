@@ -72,13 +72,8 @@ func (o *options) check(env func(string) (string, bool)) error {
 	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("invalid --http-address %q: want a port from 0 to 65535", o.httpAddr)
 	}
-	if o.endpointText != "" {
-		if o.csiSocket, _ = strings.CutPrefix(o.endpointText, "unix://"); !filepath.IsAbs(o.csiSocket) || o.csiSocket == o.endpointText {
-			return fmt.Errorf("invalid --csi-endpoint %q: want unix:///path", o.endpointText)
-		}
-		if o.mediumText == string(projector.MediumDirectory) {
-			return errors.New("--csi-endpoint needs --volume-medium=tmpfs: a kubelet expects a mount")
-		}
+	if err := o.checkCSI(); err != nil {
+		return err
 	}
 	if o.verbosity < 0 {
 		return fmt.Errorf("invalid --v %d: want 0 or more", o.verbosity)
@@ -115,6 +110,24 @@ func (o *options) check(env func(string) (string, bool)) error {
 		return fmt.Errorf("invalid --log-format %q: want text or json", o.logFormat)
 	}
 	return o.checkTimes()
+}
+
+// checkCSI checks what the CSI driver needs.
+func (o *options) checkCSI() error {
+	if o.objectsText != string(kube.OwnRootCA) && o.objectsText != string(kube.OwnAll) {
+		return fmt.Errorf("invalid --csi-objects %q: want root-ca or all", o.objectsText)
+	}
+	if o.endpointText == "" {
+		return nil
+	}
+	o.csiObjects = kube.OwnObjects(o.objectsText)
+	if o.csiSocket, _ = strings.CutPrefix(o.endpointText, "unix://"); !filepath.IsAbs(o.csiSocket) || o.csiSocket == o.endpointText {
+		return fmt.Errorf("invalid --csi-endpoint %q: want unix:///path", o.endpointText)
+	}
+	if o.mediumText == string(projector.MediumDirectory) {
+		return errors.New("--csi-endpoint needs --volume-medium=tmpfs: a kubelet expects a mount")
+	}
+	return nil
 }
 
 // checkWho checks as whom requests are made, and for which node.

@@ -76,7 +76,7 @@ type reports struct{ api, credential, volumes func(error) }
 func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser, driver *csi.Driver, report reports, registry *prometheus.Registry) error {
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
-		OwnRootCA: driver != nil, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
+		OwnObjects: o.csiObjects, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err)
@@ -153,7 +153,7 @@ func newCSIDriver(o *options, logger *slog.Logger) (*csi.Driver, error) {
 		return nil, nil //nolint:nilnil // none is wanted
 	}
 	return csi.New(csi.Config{
-		Name: names.CSIDriver, Version: version(), NodeName: o.nodeName, Socket: o.csiSocket, KubeletDir: o.kubeletDir, Logger: logger,
+		Name: names.CSIDriver, Version: version(), NodeName: o.nodeName, Socket: o.csiSocket, KubeletDir: o.kubeletDir, AnyObject: o.csiObjects == kube.OwnAll, Logger: logger,
 	})
 }
 

@@ -213,6 +213,8 @@ func TestPublishIsRefused(t *testing.T) {
 		{"another Pod's target", attribute(attributePodUID, "other"), "is not the Pod of target_path"},
 		{"unknown attribute", attribute("audience", "x"), `unknown attribute "audience"`},
 		{"bad sources", attribute("sources", "- serviceAccountToken: {path: ../x}"), "sources[0]: serviceAccountToken.path"},
+		{"a ConfigMap", attribute("sources", "[{serviceAccountToken: {path: t}}, {configMap: {name: app}}]"), `sources[1]: ConfigMap "app"`},
+		{"a Secret", attribute("sources", "[{serviceAccountToken: {path: t}}, {secret: {name: key}}]"), `sources[1]: Secret "key"`},
 		{"elsewhere", at("/etc"), "not below the kubelet's directory"},
 		{"upwards", below("/0a-b/volumes/kubernetes.io~csi/../../../../etc/mount"), "not clean"},
 		{"twice a slash", below("/0a-b//volumes/kubernetes.io~csi/vol/mount"), "not clean"},

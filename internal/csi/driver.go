@@ -37,7 +37,7 @@ type Volumes interface {
 	Unclaim(ctx context.Context, key projector.Key, path string) error
 }
 
-// Config is what a Driver needs. All fields are required.
+// Config is what a Driver needs. Fields without a default are required.
 type Config struct {
 	Name, Version, NodeName string
 	// Socket is the path of the driver's socket, which must be the same for the
@@ -45,7 +45,10 @@ type Config struct {
 	Socket string
 	// KubeletDir is the kubelet's root directory.
 	KubeletDir string
-	Logger     *slog.Logger
+	// AnyObject lets volumes have any ConfigMap and Secret as a source; the default is
+	// kube-root-ca.crt only.
+	AnyObject bool
+	Logger    *slog.Logger
 }
 
 // Driver serves a kubelet. Make it with New, let Run work and give it Volumes with

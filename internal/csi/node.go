@@ -9,6 +9,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
@@ -89,10 +90,28 @@ func (d *Driver) checkPublish(r *csi.NodePublishVolumeRequest) (projector.Key, e
 	if uid := r.GetVolumeContext()[attributePodUID]; uid != string(key.PodUID) {
 		return invalid("%s %q is not the Pod of target_path %q; does the CSIDriver object have podInfoOnMount?", attributePodUID, uid, r.GetTargetPath())
 	}
-	if _, err := payload.FromAttributes(r.GetVolumeContext()); err != nil {
+	source, err := payload.FromAttributes(r.GetVolumeContext())
+	if err != nil {
 		return invalid("%v", err)
 	}
+	if name := otherObject(source); name != "" && !d.cfg.AnyObject {
+		return invalid("volumeAttributes: %s%s: this driver projects no ConfigMap but %s, and no Secret: use a projected volume, "+
+			"or ask the administrator for the component csi-objects", payload.AttributeSources, name, payload.RootCAConfigMap)
+	}
 	return key, nil
+}
+
+// otherObject names the first source that a node may not read for an inline volume.
+func otherObject(v *corev1.ProjectedVolumeSource) string {
+	for i := range v.Sources {
+		switch s := &v.Sources[i]; {
+		case s.ConfigMap != nil && s.ConfigMap.Name != payload.RootCAConfigMap:
+			return fmt.Sprintf("[%d]: ConfigMap %q", i, s.ConfigMap.Name)
+		case s.Secret != nil:
+			return fmt.Sprintf("[%d]: Secret %q", i, s.Secret.Name)
+		}
+	}
+	return ""
 }
 
 // NodeUnpublishVolume unmounts a volume and removes its directory. It is
