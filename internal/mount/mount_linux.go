@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ type Tmpfs struct {
 	// half of the machine's memory.
 	Size int64
 
-	noNoswap atomic.Bool // the kernel has said that it lacks noswap
+	refused atomic.Int32 // how many of the extras the kernel has refused
 }
 
 // Source is what our mounts are of, as /proc/self/mountinfo has it.
@@ -36,10 +37,32 @@ const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 // enough for three sets of the most files that can be published.
 const inodes = 32768
 
+// containerContext is the SELinux label of files that every container may read, as
+// container-selinux and the distributions that have it call it. What is mounted with
+// a label can't be relabelled, and needs not be.
+const containerContext = "context=system_u:object_r:container_file_t:s0"
+
+// extras are what a mount should have besides, the best first: where a kernel or its
+// SELinux policy refuses one, the next is good enough. noswap is there from Linux 6.4
+// on, and keeps what is in it from being swapped to disk.
+func extras(selinux bool) []string {
+	if selinux {
+		return []string{",noswap," + containerContext, "," + containerContext, ",noswap", ""}
+	}
+	return []string{",noswap", ""}
+}
+
+// hasSELinux says whether the kernel was booted with SELinux, enforcing or not.
+func hasSELinux() bool {
+	known, err := os.ReadFile("/proc/filesystems")
+	return err == nil && strings.Contains(string(known), "\tselinuxfs\n")
+}
+
 // Ensure mounts a tmpfs on the directory at path, unless one is mounted there
-// already. Where the kernel has it (6.4), what is in it is never swapped to
-// disk. Calls for one path must not overlap.
-func (t *Tmpfs) Ensure(path string) error {
+// already. Calls for one path must not overlap.
+func (t *Tmpfs) Ensure(path string) error { return t.ensure(path, extras(hasSELinux())) }
+
+func (t *Tmpfs) ensure(path string, extras []string) error {
 	mounted, err := IsMountPoint(path)
 	if err != nil || mounted {
 		return err
@@ -48,14 +71,14 @@ func (t *Tmpfs) Ensure(path string) error {
 	if t.Size > 0 {
 		options += fmt.Sprintf(",size=%d", t.Size)
 	}
-	if !t.noNoswap.Load() {
-		err := unix.Mount(Source, path, "tmpfs", flags, options+",noswap")
+	for i := int(t.refused.Load()); i < len(extras); i++ {
+		err = unix.Mount(Source, path, "tmpfs", flags, options+extras[i])
 		if !errors.Is(err, unix.EINVAL) {
-			return wrap("mounting a tmpfs", path, err)
+			t.refused.Store(int32(i)) //nolint:gosec // there are four at most
+			break
 		}
-		t.noNoswap.Store(true)
 	}
-	return wrap("mounting a tmpfs", path, unix.Mount(Source, path, "tmpfs", flags, options))
+	return wrap("mounting a tmpfs", path, err)
 }
 
 // probe is always the same name, so that a crash leaves one at most.

@@ -3,6 +3,7 @@ package mount
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,5 +65,36 @@ func TestTmpfs(t *testing.T) {
 	}
 	if _, err := IsMountPoint(filepath.Join(dir, "absent")); !os.IsNotExist(err) {
 		t.Errorf("IsMountPoint of nothing: %v", err)
+	}
+}
+
+// TestExtrasAreNotNeeded: what a kernel refuses is done without. This one, booted
+// without SELinux, refuses a label.
+func TestExtrasAreNotNeeded(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	if hasSELinux() {
+		t.Skip("this kernel takes a label")
+	}
+	tmpfs, dir := &Tmpfs{}, t.TempDir()
+	for i := range 2 {
+		path := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.Mkdir(path, 0755); err != nil {
+			t.Fatal(err)
+		}
+		if err := tmpfs.ensure(path, extras(true)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = Unmount(path) })
+		if mounted, err := IsMountPoint(path); err != nil || !mounted {
+			t.Errorf("mounted %t, %v", mounted, err)
+		}
+	}
+	if n := tmpfs.refused.Load(); n < 2 {
+		t.Errorf("%d were refused, want those with a label", n)
+	}
+	if all := extras(true); !strings.Contains(all[0], "container_file_t") || all[len(all)-1] != "" {
+		t.Errorf("extras %q", all)
 	}
 }

@@ -170,7 +170,9 @@ func TestCSIHostile(t *testing.T) {
 	k.refused(nobody, nil, codes.NotFound, "no Pod with this UID")
 	plain.Spec.Volumes = pod.Spec.Volumes
 	k.refused(plain, nil, codes.FailedPrecondition, "declares no volume of csi.token-projector.io")
-	k.refused(pod, func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["csi.storage.k8s.io/pod.uid"] = string(plain.UID) },
+	k.refused(pod, func(r *csi.NodePublishVolumeRequest) {
+		r.VolumeContext["csi.storage.k8s.io/pod.uid"] = string(plain.UID)
+	},
 		codes.InvalidArgument, "is not the Pod of target_path")
 
 	// The Pod's own spec counts, whatever else the request has.
