@@ -109,7 +109,7 @@ func (r *rig) workload(name string, labels map[string]string) *corev1.Pod {
 // nothing.
 func (r *rig) withoutASelector() {
 	r.Helper()
-	dir := filepath.Join(repository, "deploy/daemonset")
+	dir := filepath.Join(repository, "deploy/daemonset/base")
 	r.run("apply", "--kustomize="+dir)
 	r.rollout(namespace, namespace)
 	r.eventually("the warning", func() error {
@@ -324,6 +324,7 @@ func (s *story) documented() {
 	if path := filepath.Join(root, "pods", string(outside.UID)); exists(path) {
 		s.Errorf("a Pod of a namespace that is not chosen has %s", path)
 	}
+	s.install.next("k0s")
 	s.install.done()
 }
 

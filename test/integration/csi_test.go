@@ -157,6 +157,19 @@ func TestCSIAudiences(t *testing.T) {
 	k.unpublish(vault)
 }
 
+// TestServiceAccountWithCSI: on older API servers.
+func TestServiceAccountWithCSI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shared)
+	w.install("csi")
+	_, k := w.install("overlays/serviceaccount").startCSI("--identity=serviceaccount")
+	pod := w.csiPod("pod", "")
+	if token := k.published(pod, "token"); !strings.HasPrefix(token, "eyJ") {
+		t.Errorf("the token is %q", token)
+	}
+	k.unpublish(pod)
+}
+
 // TestCSIHostile: what a request says beyond what the Pod in the API does is not
 // believed.
 func TestCSIHostile(t *testing.T) {
