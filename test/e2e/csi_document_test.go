@@ -22,7 +22,7 @@ func TestCSIDocument(t *testing.T) {
 	before := len(r.ourMounts())
 	r.atEnd(func() { r.run("delete", "--ignore-not-found", "--kustomize="+filepath.Join(dir, "deploy/daemonset")) })
 	doc.next("deploy/daemonset")
-	if out := doc.next("deployment.yaml"); !strings.Contains(out, "system:serviceaccount:default:default") {
+	if out := doc.next("deployment.yaml"); !strings.Contains(out, "default/default (UID") {
 		t.Errorf("inspect says %q", out)
 	}
 	for i, block := range r.yamlBlocks("csi.md") {
