@@ -11,7 +11,7 @@ TESTFLAGS ?=
 # Without its traces gRPC needs no templates, which are 4 MB of a program.
 TAGS := grpcnotrace
 # Packages that a consumer on any system may import.
-PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/...
+PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/... ./proto/...
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
 FAULTFLAGS ?=
@@ -118,7 +118,10 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzPublishOverAnything -fuzzminimizetime 10x -fuzztime $(FUZZTIME) ./projector/atomicdir
 
 .PHONY: lint
-lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for other systems
+lint: bin/golangci-lint bin/buf ## check style, formatting, go.mod files, proto/ and builds for other systems
+	bin/buf lint
+	bin/buf format --diff --exit-code
+	bin/buf breaking --against proto/baseline.binpb
 	bin/golangci-lint run ./...
 	@for m in test tools; do (cd $$m && ../bin/golangci-lint run --config ../.golangci.yml ./...) || exit 1; done
 	@for m in . test tools; do (cd $$m && go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run 'go mod tidy' there"; exit 1; }; done
@@ -126,12 +129,18 @@ lint: bin/golangci-lint ## check style, formatting, go.mod files and builds for 
 	GOARCH=arm64 go build ./...
 
 .PHONY: generate
-generate: ## rewrite what is generated: docs/flags.md, the PrometheusRule
+generate: bin/buf ## rewrite what is generated: docs/flags.md, the PrometheusRule, Go code of proto/
+	bin/buf generate
 	go test ./cmd/projectord -run TestFlagsAreDocumented -update
 	@{ echo '# Generated from deploy/monitoring/alerts.yaml by `make generate`.'; \
 		printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 			'metadata:' '  name: projectord' '  namespace: projectord' 'spec:'; \
 		sed -n '/^groups:/,$$p' deploy/monitoring/alerts.yaml | sed 's/^\(.\)/  \1/'; } >deploy/daemonset/components/monitoring/prometheusrule.yaml
+
+# Who built against an older version must not break unnoticed.
+.PHONY: proto-baseline
+proto-baseline: bin/buf ## take proto/ as it is for what `make lint` compares it with: after a change that is meant to break
+	bin/buf build -o proto/baseline.binpb --exclude-source-info
 
 .PHONY: controlplane
 controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache, once
@@ -154,6 +163,9 @@ bin/promtool:
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/buf: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/buf github.com/bufbuild/buf/cmd/buf
 
 bin/kustomize: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/kustomize sigs.k8s.io/kustomize/kustomize/v5
