@@ -129,6 +129,14 @@ var why = map[string]map[string]string{
 		module + "rotation":            "tokens",
 	},
 	"projector/atomicdir": {"golang.org/x/sys/unix": "openat2(2) and what is relative to a descriptor"},
+	"proto/tokenprojector/v1alpha1": {
+		"google.golang.org/grpc":                             "generated code",
+		"google.golang.org/grpc/codes":                       "generated code",
+		"google.golang.org/grpc/status":                      "generated code",
+		"google.golang.org/protobuf/reflect/protoreflect":    "generated code",
+		"google.golang.org/protobuf/runtime/protoimpl":       "generated code",
+		"google.golang.org/protobuf/types/known/timestamppb": "generated code",
+	},
 	"projector/payload": {
 		"k8s.io/api/certificates/v1":           "ClusterTrustBundles",
 		"k8s.io/api/core/v1":                   "Pods and their sources",
