@@ -3,18 +3,13 @@ package projector
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
-
-	corev1 "k8s.io/api/core/v1"
-
-	"github.com/token-projector/token-projector/projector/payload"
 )
 
 // claim is a volume that somebody else asks for, and gives back: a kubelet, of a
-// CSI driver. Guarded by Projector.mu.
+// CSI driver, or a runtime. Guarded by Projector.mu.
 type claim struct {
 	path    string
+	csi     bool          // it is for Config.CSIDriver, and not in the layout
 	ending  bool          // it was given back
 	err     error         // of the last pass, as far as it may not go by itself
 	changed chan struct{} // closed after each pass
@@ -27,16 +22,31 @@ type claim struct {
 func (p *Projector) Claim(key Key, path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.claimLocked(key, path, false)
+	p.claimLocked(key, claim{path: path, csi: true})
 }
 
-func (p *Projector) claimLocked(key Key, path string, ending bool) {
+// Publish has a projected volume that a Pod declares served in the layout, whether
+// Config.Chooses the Pod or not, until Unpublish: the volume belongs to who asked
+// for it, and stays for Config.GoneGrace after its Pod is gone for certain. It does
+// not block, and only the names are checked yet; see Await.
+func (p *Projector) Publish(key Key) error {
+	path, err := volumePath(p.cfg.Root, key)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.claimLocked(key, claim{path: path})
+	return nil
+}
+
+func (p *Projector) claimLocked(key Key, to claim) {
 	c, ok := p.claims[key]
 	if !ok {
 		c = &claim{changed: make(chan struct{})}
 		p.claims[key] = c
 	}
-	c.path, c.ending, c.err = path, ending, nil
+	c.path, c.csi, c.ending, c.err = to.path, to.csi, to.ending, nil
 	p.entryLocked(key)
 	p.addLocked(key)
 }
@@ -57,8 +67,23 @@ func (p *Projector) Await(ctx context.Context, key Key) error {
 // Unclaim gives a volume back, and waits until nothing is mounted at path and its
 // directory is gone, whether it was claimed or not.
 func (p *Projector) Unclaim(ctx context.Context, key Key, path string) error {
+	return p.giveBack(ctx, key, claim{path: path, csi: true, ending: true})
+}
+
+// Unpublish removes a volume of the layout, and waits until it is gone. It is no
+// error if there is none. One that Config.Chooses comes back with its Pod's next
+// event.
+func (p *Projector) Unpublish(ctx context.Context, key Key) error {
+	path, err := volumePath(p.cfg.Root, key)
+	if err != nil {
+		return err
+	}
+	return p.giveBack(ctx, key, claim{path: path, ending: true})
+}
+
+func (p *Projector) giveBack(ctx context.Context, key Key, to claim) error {
 	p.mu.Lock()
-	p.claimLocked(key, path, true)
+	p.claimLocked(key, to)
 	p.mu.Unlock()
 	err := p.follow(ctx, key, func(c *claim) (bool, error) { return c.err != nil, c.err })
 	if errors.Is(err, ErrNotClaimed) {
@@ -133,54 +158,11 @@ func (p *Projector) dropClaim(key Key) {
 	}
 }
 
-// ErrNoPod says that a volume is claimed for a Pod that this node does not have.
-var ErrNoPod = errors.New("the API server has no Pod with this UID on this node")
-
-// lookForPod is for a claimed volume whose Pod is not known: what is published
-// stays, but who waits for a first publication must not wait for ever.
-func (p *Projector) lookForPod(ctx context.Context, key Key) (again time.Time, err error) {
-	path, err := p.path(key)
-	if err != nil {
-		return time.Time{}, err
+// abandon forgets a claim of a volume in the layout whose Pod is gone.
+func (p *Projector) abandon(key Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c, ok := p.claims[key]; ok && !c.csi {
+		c.ending = true
 	}
-	switch published, err := p.medium.present(path); {
-	case err != nil:
-		return time.Time{}, err
-	case published:
-		return time.Time{}, errNoVerdict
-	}
-	if wait := p.settling(key); !wait.IsZero() {
-		return wait, errNoVerdict
-	}
-	gone, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
-	switch {
-	case err != nil:
-		return time.Time{}, fmt.Errorf("asking whether the Pod exists: %w", err)
-	case gone:
-		return time.Time{}, ErrNoPod
-	}
-	return time.Now(), errNoVerdict // it is known now, if only by what was just asked
-}
-
-// ErrTerminating says that a volume is claimed for a Pod that ends before it was
-// published.
-var ErrTerminating = errors.New("the Pod is terminating, and gets no first publication")
-
-// ErrDeclaration marks what is wrong with the Pod's spec, as the API server has it.
-var ErrDeclaration = errors.New("the Pod's spec")
-
-// declared finds what a Pod declares: of a claimed volume, for the CSI driver.
-func (p *Projector) declared(pod *corev1.Pod, key Key, claimed bool) (payload.Volume, bool, error) {
-	if !claimed {
-		v, ok := payload.Find(pod, key.Volume)
-		return v, ok, nil
-	}
-	v, ok, err := payload.FindCSI(pod, key.Volume, p.cfg.CSIDriver)
-	if !ok {
-		err = fmt.Errorf("it declares no volume of %s with this name", p.cfg.CSIDriver)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: volume %q: %w", ErrDeclaration, key.Volume, err)
-	}
-	return v, ok, err
 }

@@ -28,7 +28,10 @@ type fetching struct {
 
 // tokenLife is when the first of a volume's tokens is due, and when the first
 // lapses; zero without tokens. One that can't be had has lapsed.
-type tokenLife struct{ due, deadline time.Time }
+type tokenLife struct {
+	due, deadline time.Time
+	each          map[payload.TokenSpec]time.Time // when each is due
+}
 
 // gather calls get, and put with its result. A panic becomes the error.
 func gather[T any](f *fetching, get func() (T, error), put func(payload.Fetched[T])) {
@@ -56,7 +59,7 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 		ConfigMaps: make(map[string]payload.Fetched[*corev1.ConfigMap], len(needs.ConfigMaps)),
 		Secrets:    make(map[string]payload.Fetched[map[string][]byte], len(needs.Secrets)),
 	}
-	f := &fetching{p: p}
+	f := &fetching{p: p, life: tokenLife{each: make(map[payload.TokenSpec]time.Time, len(needs.Tokens))}}
 	for _, spec := range needs.Tokens {
 		f.token(ctx, pod, spec, in)
 	}
@@ -99,7 +102,7 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 				got.Value.Deadline().UTC().Format(time.RFC3339), got.Err))
 		}
 		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: got.Value}
-		f.life.due = earliest(f.life.due, due)
+		f.life.due, f.life.each[spec] = earliest(f.life.due, due), due
 		f.life.deadline = earliest(f.life.deadline, got.Value.Deadline())
 	})
 }

@@ -92,6 +92,20 @@ func (p *Projector) settling(key Key) time.Time {
 	return time.Time{}
 }
 
+// gone takes note that a volume's Pod is gone for certain, and says until when the
+// volume stays all the same: whoever published it may have a workload that still runs.
+// Of what an earlier process left nobody knows whether it was published.
+func (p *Projector) gone(key Key) (until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v := p.entryLocked(key)
+	v.goneSince = earliest(v.goneSince, time.Now())
+	if p.claims[key] == nil && !v.leftover {
+		return v.goneSince
+	}
+	return v.goneSince.Add(p.cfg.GoneGrace)
+}
+
 // announced says whether it was seen that the volume's Pod ends.
 func (p *Projector) announced(key Key) bool {
 	p.mu.Lock()
@@ -106,7 +120,7 @@ func (p *Projector) missing() (missing, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, v := range p.volumes {
-		if p.claims[key] == nil && !v.announced && p.cfg.Cluster.Pod(key.PodUID) == nil {
+		if c := p.claims[key]; (c == nil || !c.csi) && !v.announced && p.cfg.Cluster.Pod(key.PodUID) == nil {
 			missing++
 		}
 	}

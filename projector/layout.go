@@ -119,6 +119,10 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.
 	if err := p.hold(key); err != nil {
 		return time.Time{}, err
 	}
+	if until := p.gone(key); time.Now().Before(until) {
+		return until, errNoVerdict
+	}
+	p.abandon(key)
 	return time.Time{}, p.remove(key)
 }
 
@@ -132,7 +136,7 @@ func (p *Projector) remove(key Key) error {
 	if err != nil {
 		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
 	}
-	if _, claimed := p.claimOf(key); !claimed { // the directories above are not ours
+	if c, _ := p.claimOf(key); !c.csi { // else the directories above are not ours
 		removeEmpty(p.cfg.Root, filepath.Dir(path))
 	}
 	p.forget(key, existed)

@@ -22,11 +22,14 @@ type volume struct {
 	mountPoints          []string // of other volumes in it
 	foreign              []string // names in it that are not the writer's
 	generation           string
+	has                  contents // of that generation, once a pass has published
 	space                int64     // that its files take, or are about to; see spaceOf
 	adopted              bool      // the disk has been read
 	announced            bool      // its Pod's end was seen
 	missingSince         time.Time // its Pod has not been known; zero while it is
 	heldSince            time.Time // see hold
+	goneSince            time.Time // its Pod is gone for certain; see gone
+	leftover             bool      // of an earlier process, and its Pod was not seen yet
 	served               bool      // a pass has got as far as publishing
 	due                  time.Time
 	problem              string // of the last pass
@@ -67,7 +70,7 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir 
 		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
-	v.announced, v.missingSince = pod.DeletionTimestamp != nil, time.Time{}
+	v.announced, v.leftover, v.missingSince, v.goneSince = pod.DeletionTimestamp != nil, false, time.Time{}, time.Time{}
 	return v.dir
 }
 
@@ -106,7 +109,7 @@ func (p *Projector) noteAdopted(key Key, set atomicdir.Set) {
 }
 
 // noteResult records what a publish did.
-func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife) {
+func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife, has contents) {
 	p.mu.Lock()
 	v := p.entryLocked(key)
 	message := "wrote volume anew"
@@ -120,7 +123,7 @@ func (p *Projector) noteResult(key Key, result atomicdir.Result, life tokenLife)
 	if v.generation != "" && !v.served {
 		p.stats.Adopted++
 	}
-	v.due, v.generation, v.served = life.due, result.Generation, true
+	v.due, v.generation, v.served, v.has = life.due, result.Generation, true, has
 	if result.Changed {
 		p.stats.Published++
 	}

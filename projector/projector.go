@@ -91,9 +91,17 @@ type Config struct {
 	// suddenly many and no deletion was seen; DefaultMassRemovalHold is what
 	// projectord uses. Zero removes them at once.
 	MassRemovalHold time.Duration
+	// GoneGrace is how long a volume that was published (see Publish), or that an
+	// earlier process left, stays after its Pod is gone for certain;
+	// DefaultGoneGrace is what projectord uses where it serves runtimes. Zero
+	// removes it at once.
+	GoneGrace time.Duration
 	// Adopted, unless nil, is called once, when every volume that an earlier
 	// process left has been looked at. It must not block.
 	Adopted func()
+	// Changed, unless nil, is called when the status of a volume may have changed: see
+	// Volume. It is called by many goroutines and must not block.
+	Changed func(Key)
 	// Chooses says whether a Pod gets volumes; the default is that all do. A Pod
 	// that has volumes keeps them when it is no longer chosen. It is called by
 	// many goroutines and must not block.
@@ -102,6 +110,9 @@ type Config struct {
 
 // DefaultMassRemovalHold is long enough for somebody to look.
 const DefaultMassRemovalHold = 10 * time.Minute
+
+// DefaultGoneGrace is long enough for a runtime that is being restarted.
+const DefaultGoneGrace = 10 * time.Minute
 
 // Key names one volume on this node.
 type Key struct {
@@ -132,8 +143,8 @@ func New(cfg Config) (*Projector, error) {
 	switch {
 	case !filepath.IsAbs(cfg.Root):
 		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
-	case cfg.MassRemovalHold < 0:
-		return nil, fmt.Errorf("mass removal hold %s: want 0 or more", cfg.MassRemovalHold)
+	case cfg.MassRemovalHold < 0 || cfg.GoneGrace < 0:
+		return nil, fmt.Errorf("mass removal hold %s and grace of Pods that are gone %s: want 0 or more", cfg.MassRemovalHold, cfg.GoneGrace)
 	case cfg.SizeLimit < 0 || cfg.TotalSizeLimit < 0:
 		return nil, fmt.Errorf("size limits %d and %d: want 0 or more", cfg.SizeLimit, cfg.TotalSizeLimit)
 	case cfg.GenerationGrace < 0:
@@ -143,6 +154,9 @@ func New(cfg Config) (*Projector, error) {
 	}
 	if cfg.Adopted == nil {
 		cfg.Adopted = func() {}
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(Key) {}
 	}
 	if cfg.Chooses == nil {
 		cfg.Chooses = func(*corev1.Pod) bool { return true }

@@ -46,10 +46,11 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, p.remove(key)
 	case leave:
 		p.rest(key, pod)
-		return time.Time{}, errNoVerdict
+		return time.Time{}, p.leftAlone(key)
 	case awaited:
 		p.rest(key, pod)
-		return p.lookForPod(ctx, key)
+		c, _ := p.claimOf(key)
+		return p.lookForPod(ctx, key, c)
 	}
 
 	path, err := p.path(key)
@@ -94,7 +95,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 	}
 	result, err := dir.Publish(files)
 	if err == nil || result.Changed {
-		p.noteResult(key, result, life)
+		p.noteResult(key, result, life, describe(v, in, files, life.each))
 	}
 	if err != nil {
 		return time.Time{}, fmt.Errorf("publishing: %w", err)
@@ -150,7 +151,7 @@ const (
 	finished
 	// unknown: its Pod is not known, which may be a lagging watch.
 	unknown
-	// awaited: the same for a claimed volume, which is not ours to remove.
+	// awaited: the same for a claimed volume, which somebody may be waiting for.
 	awaited
 )
 
@@ -171,7 +172,7 @@ func (p *Projector) judge(key Key) (verdict, *corev1.Pod, payload.Volume, error)
 	case pod == nil:
 		return unknown, nil, payload.Volume{}, nil
 	}
-	v, declared, err := p.declared(pod, key, claimed)
+	v, declared, err := p.declared(pod, key, c, claimed)
 	if err != nil {
 		return leave, pod, v, err
 	}

@@ -30,7 +30,7 @@ func (p *Projector) Run(ctx context.Context) error {
 	})
 	p.unseen = make(map[Key]bool, len(leftovers))
 	for _, key := range leftovers {
-		p.entryLocked(key)
+		p.entryLocked(key).leftover = true
 		p.early[key], p.unseen[key] = true, true
 	}
 	for key := range p.claims {
@@ -76,6 +76,7 @@ func (p *Projector) work(ctx context.Context) bool {
 	}
 	p.seen(key)
 	p.noteClaim(key, err)
+	defer p.cfg.Changed(key)
 	if errors.Is(err, errNoVerdict) {
 		err = nil
 	} else {

@@ -54,6 +54,15 @@ type VolumeStatus struct {
 	Problem string
 	// FailingSince is when the problem began; zero without one.
 	FailingSince time.Time
+	// Published says that somebody has asked for the volume and not given it back; see
+	// Projector.Publish and Projector.Claim.
+	Published bool
+	// Terminating says that the Pod ends, or is gone.
+	Terminating bool
+	// Files and Tokens are what is published, in the order of their paths; empty until
+	// this process has looked at the volume. They must not be changed.
+	Files  []FileStatus
+	Tokens []TokenStatus
 	// Held says that the Pod is gone and the volume stays for a while, because
 	// so many went at once; see Config.MassRemovalHold.
 	Held bool
@@ -73,12 +82,30 @@ func (p *Projector) Volumes() []VolumeStatus {
 	defer p.mu.Unlock()
 	out := make([]VolumeStatus, 0, len(p.volumes))
 	for key, v := range p.volumes {
-		out = append(out, VolumeStatus{
-			Key: key, Namespace: v.namespace, Pod: v.pod, Path: v.path, Phase: v.phase(),
-			Generation: v.generation, NextRotation: v.due, Problem: v.problem, FailingSince: v.failingSince, Held: v.held,
-		})
+		out = append(out, p.statusLocked(key, v))
 	}
 	return out
+}
+
+// Volume returns the status of one volume, and whether there is one.
+func (p *Projector) Volume(key Key) (VolumeStatus, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, ok := p.volumes[key]
+	if !ok {
+		return VolumeStatus{}, false
+	}
+	return p.statusLocked(key, v), true
+}
+
+func (p *Projector) statusLocked(key Key, v *volume) VolumeStatus {
+	c := p.claims[key]
+	return VolumeStatus{
+		Key: key, Namespace: v.namespace, Pod: v.pod, Path: v.path, Phase: v.phase(),
+		Generation: v.generation, NextRotation: v.due, Problem: v.problem, FailingSince: v.failingSince, Held: v.held,
+		Published: c != nil && !c.ending, Terminating: v.announced || !v.missingSince.IsZero() || !v.goneSince.IsZero(),
+		Files: v.has.files, Tokens: v.has.tokens,
+	}
 }
 
 // Stats returns the counts.

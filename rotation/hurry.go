@@ -23,6 +23,12 @@ const forcedSpacing = 100 * time.Millisecond
 // change of the key that the API server signs with. It says how many there are
 // and within which time they are due.
 func (m *Manager) RotateAll() (tokens int, within time.Duration) {
+	return m.Rotate(func(Request) bool { return true })
+}
+
+// Rotate is RotateAll for the tokens that wanted says yes to. It must not call the
+// Manager.
+func (m *Manager) Rotate(wanted func(Request) bool) (tokens int, within time.Duration) {
 	now := time.Now()
 	m.mu.Lock()
 	// In the order of their phases, which is the same for no two nodes.
@@ -31,7 +37,7 @@ func (m *Manager) RotateAll() (tokens int, within time.Duration) {
 	})
 	for _, r := range order {
 		e := m.entries[r]
-		if e.grant.Token.IsZero() {
+		if e.grant.Token.IsZero() || !wanted(r) {
 			continue
 		}
 		at := now.Add(within)

@@ -1,0 +1,82 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/token-projector/token-projector/projector/payload"
+)
+
+// ErrNoPod says that a volume is claimed for a Pod that this node does not have.
+var ErrNoPod = errors.New("the API server has no Pod with this UID on this node")
+
+// lookForPod is for a claimed volume whose Pod is not known: what is published stays,
+// or goes in the end, but who waits for a first publication must not wait for ever.
+func (p *Projector) lookForPod(ctx context.Context, key Key, c claim) (again time.Time, err error) {
+	switch published, err := p.medium.present(c.path); {
+	case err != nil:
+		return time.Time{}, err
+	case published && c.csi:
+		return time.Time{}, errNoVerdict
+	case published:
+		return p.removeIfConfirmed(ctx, key)
+	}
+	if wait := p.settling(key); !wait.IsZero() {
+		return wait, errNoVerdict
+	}
+	gone, err := p.cfg.Cluster.ConfirmGone(ctx, p.podRef(key))
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("asking whether the Pod exists: %w", err)
+	case gone:
+		return time.Time{}, ErrNoPod
+	}
+	return time.Now(), errNoVerdict // it is known now, if only by what was just asked
+}
+
+// leftAlone ends a pass over a volume that is not to be served: what is published
+// stays, and who waits for a first publication is told that there will be none.
+func (p *Projector) leftAlone(key Key) error {
+	c, claimed := p.claimOf(key)
+	if !claimed {
+		return errNoVerdict
+	}
+	published, err := p.medium.present(c.path)
+	switch {
+	case err != nil:
+		return err
+	case published:
+		return errNoVerdict
+	}
+	return ErrTerminating
+}
+
+// ErrTerminating says that a volume is claimed for a Pod that ends, or has ended,
+// before it was published.
+var ErrTerminating = errors.New("the Pod is terminating or has ended, and gets no first publication")
+
+// ErrDeclaration marks what is wrong with the Pod's spec, as the API server has it.
+var ErrDeclaration = errors.New("the Pod's spec")
+
+// declared finds what a Pod declares: of a claim for the CSI driver, an inline volume.
+// That there is none is an error for who claims it.
+func (p *Projector) declared(pod *corev1.Pod, key Key, c claim, claimed bool) (v payload.Volume, ok bool, err error) {
+	what := "projected volume with a token among its sources"
+	if c.csi {
+		what = "volume of " + p.cfg.CSIDriver
+		v, ok, err = payload.FindCSI(pod, key.Volume, p.cfg.CSIDriver)
+	} else {
+		v, ok = payload.Find(pod, key.Volume)
+	}
+	if claimed && !ok {
+		err = fmt.Errorf("it declares no %s with this name", what)
+	}
+	if err != nil {
+		err = fmt.Errorf("%w: volume %q: %w", ErrDeclaration, key.Volume, err)
+	}
+	return v, ok, err
+}
