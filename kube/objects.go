@@ -112,6 +112,33 @@ func (c *Client) Release(user projector.Key) {
 // Pod is still on this node. It goes by a LIST: a GET of a deleted Pod is
 // answered 403 for ever to a node identity, which proves nothing.
 func (c *Client) ConfirmGone(ctx context.Context, ref projector.PodRef) (bool, error) {
+	found, _, err := c.lookUpPod(ctx, ref)
+	return found == nil, err
+}
+
+// FindPod returns the Pod of this node with this namespace, name and UID, which a
+// watch may not have shown yet. Its errors are projector.ErrNoPod,
+// projector.ErrOtherPod and the API's. The Pod must not be changed.
+func (c *Client) FindPod(ctx context.Context, ref projector.PodRef) (*corev1.Pod, error) {
+	pod, other := c.Pod(ref.UID), false
+	if pod == nil {
+		var err error
+		if pod, other, err = c.lookUpPod(ctx, ref); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case other, pod != nil && (pod.Namespace != ref.Namespace || pod.Name != ref.Name):
+		return nil, projector.ErrOtherPod
+	case pod == nil:
+		return nil, projector.ErrNoPod
+	}
+	return pod, nil
+}
+
+// lookUpPod lists what has the Pod's name, or all Pods of the node if that is not
+// known, and says whether there is another one of the name.
+func (c *Client) lookUpPod(ctx context.Context, ref projector.PodRef) (pod *corev1.Pod, other bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	selector := fields.OneTermEqualSelector("spec.nodeName", c.node)
@@ -119,19 +146,19 @@ func (c *Client) ConfirmGone(ctx context.Context, ref projector.PodRef) (bool, e
 		selector = fields.AndSelectors(selector, fields.OneTermEqualSelector("metadata.name", ref.Name))
 	}
 	var pods corev1.PodList
-	err := c.core.Get().Namespace(ref.Namespace).Resource("pods").
+	err = c.core.Get().Namespace(ref.Namespace).Resource("pods").
 		VersionedParams(&metav1.ListOptions{FieldSelector: selector.String()}, metav1.ParameterCodec).
 		Do(ctx).Into(&pods)
 	if err != nil {
-		return false, explain(err)
+		return nil, false, explain(err)
 	}
 	for i := range pods.Items {
 		if pods.Items[i].UID == ref.UID {
 			c.vouched.add(&pods.Items[i])
-			return false, nil
+			return &pods.Items[i], false, nil
 		}
 	}
-	return true, nil
+	return nil, ref.Name != "" && len(pods.Items) > 0, nil
 }
 
 // ServiceAccountUID looks a ServiceAccount up that a Pod of the node uses.

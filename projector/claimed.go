@@ -14,6 +14,9 @@ import (
 // ErrNoPod says that a volume is claimed for a Pod that this node does not have.
 var ErrNoPod = errors.New("the API server has no Pod with this UID on this node")
 
+// ErrOtherPod says that a Pod is another than the one that is meant.
+var ErrOtherPod = errors.New("the API server has another Pod: namespace, name and UID are not of one Pod on this node")
+
 // lookForPod is for a claimed volume whose Pod is not known: what is published stays,
 // or goes in the end, but who waits for a first publication must not wait for ever.
 func (p *Projector) lookForPod(ctx context.Context, key Key, c claim) (again time.Time, err error) {
@@ -65,7 +68,7 @@ var ErrDeclaration = errors.New("the Pod's spec")
 // declared finds what a Pod declares: of a claim for the CSI driver, an inline volume.
 // That there is none is an error for who claims it.
 func (p *Projector) declared(pod *corev1.Pod, key Key, c claim, claimed bool) (v payload.Volume, ok bool, err error) {
-	what := "projected volume with a token among its sources"
+	what := "projected volume with a token among its sources, mounted by a container,"
 	if c.csi {
 		what = "volume of " + p.cfg.CSIDriver
 		v, ok, err = payload.FindCSI(pod, key.Volume, p.cfg.CSIDriver)

@@ -22,7 +22,7 @@ type volume struct {
 	mountPoints          []string // of other volumes in it
 	foreign              []string // names in it that are not the writer's
 	generation           string
-	has                  contents // of that generation, once a pass has published
+	has                  contents  // of that generation, once a pass has published
 	space                int64     // that its files take, or are about to; see spaceOf
 	adopted              bool      // the disk has been read
 	announced            bool      // its Pod's end was seen

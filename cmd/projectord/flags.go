@@ -9,6 +9,7 @@ import (
 
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
+	"github.com/token-projector/token-projector/internal/runtimeapi"
 	"github.com/token-projector/token-projector/kube"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/atomicdir"
@@ -27,6 +28,9 @@ type options struct {
 	namespaces []string
 	csiSocket  string // "": no CSI driver
 	csiObjects kube.OwnObjects
+	socket     string // "": runtimes are not served
+	peers      runtimeapi.Peers
+	content    []uint32 // users who may have content streamed
 	selector   labels.Selector
 	medium     projector.Medium // "": tmpfs where it can be mounted
 	sizeLimit  int64
@@ -41,6 +45,11 @@ type options struct {
 	logFormat  string
 	verbosity  int
 	version    bool
+
+	// socketGiven is for a default that this user may not be able to use.
+	socketGiven           bool
+	groupText             string
+	peerUIDs, contentUIDs []uint
 
 	identityText, endpointText, objectsText, selectorText, mediumText, sizeText, totalText, spreadText string
 }
@@ -66,6 +75,11 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.StringVar(&o.podSource, "pod-source", podsAuto, "whose projected volumes to write: node, of all Pods of the node; none; or auto for node unless a kubelet serves them, and then only of those that --pod-selector selects")
 	fs.StringVar(&o.selectorText, "pod-selector", "", "label selector of the Pods that get volumes, such as app=web,tier!=db (default: all)")
 	fs.StringSliceVar(&o.namespaces, "namespaces", nil, "namespaces whose Pods get volumes (default: all)")
+	fs.StringVar(&o.socket, "socket", names.DefaultSocket, "path of the socket that serves runtimes, in a directory of its own; empty for none")
+	fs.StringVar(&o.groupText, "socket-group", "", "group, by name or number, whose processes may use the socket too: those that have it as their effective group")
+	fs.UintSliceVar(&o.peerUIDs, "socket-allow-uids", nil, "users, by number, who may use the socket besides root")
+	fs.BoolVar(&o.peers.OwnNamespaces, "socket-own-namespaces", false, "refuse callers in another user, PID or mount namespace, such as containers; for a projectord that is in none itself, on Linux 6.5 or newer")
+	fs.UintSliceVar(&o.contentUIDs, "stream-content-uids", nil, "users, by number, who may have the content of volumes streamed to them by the socket, tokens too (default: nobody)")
 	fs.StringVar(&o.endpointText, "csi-endpoint", "", "unix:///path of the socket of the CSI driver "+names.CSIDriver+", the same for the kubelet as for this process; empty is no CSI driver")
 	fs.StringVar(&o.objectsText, "csi-objects", string(kube.OwnRootCA), "which ConfigMaps and Secrets CSI volumes may have as sources: root-ca, kube-root-ca.crt only; or all. They are read as the ServiceAccount itself, because its node may not")
 	fs.StringVar(&o.mediumText, "volume-medium", mediumAuto, "what volumes are made of: tmpfs, directory, or auto for tmpfs where it can be mounted")

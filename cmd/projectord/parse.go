@@ -46,6 +46,8 @@ func parse(args []string, env func(string) (string, bool)) (*options, error) {
 	if bad != nil || o.version {
 		return o, bad
 	}
+	_, fromEnv := env(envName("socket"))
+	o.socketGiven = fs.Changed("socket") || fromEnv
 	return o, o.check(env)
 }
 
@@ -72,7 +74,7 @@ func (o *options) check(env func(string) (string, bool)) error {
 	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return fmt.Errorf("invalid --http-address %q: want a port from 0 to 65535", o.httpAddr)
 	}
-	if err := o.checkCSI(); err != nil {
+	if err := errors.Join(o.checkCSI(), o.checkSocket()); err != nil {
 		return err
 	}
 	if o.verbosity < 0 {

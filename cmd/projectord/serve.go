@@ -56,6 +56,10 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	runtimes, err := newRuntimes(o, logger)
+	if err != nil {
+		return err
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Run(ctx) })
@@ -64,7 +68,11 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 	if driver != nil {
 		group.Go(func() error { return driver.Run(ctx) })
 	}
-	group.Go(func() error { return project(ctx, o, logger, pods, driver, reports, registry) })
+	if runtimes != nil {
+		group.Go(func() error { return serveRuntimes(ctx, o, logger, runtimes) })
+	}
+	askers := askers{pods: pods, csi: driver, runtimes: runtimes}
+	group.Go(func() error { return project(ctx, o, logger, askers, reports, registry) })
 	return group.Wait()
 }
 
@@ -73,7 +81,7 @@ type reports struct{ api, credential, volumes func(error) }
 
 // project connects to the cluster, then keeps the node's volumes until ctx
 // ends.
-func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser, driver *csi.Driver, report reports, registry *prometheus.Registry) error {
+func project(ctx context.Context, o *options, logger *slog.Logger, askers askers, report reports, registry *prometheus.Registry) error {
 	client, err := kube.Connect(ctx, kube.Options{
 		Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
 		OwnObjects: o.csiObjects, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
@@ -93,7 +101,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 	if err != nil {
 		return err
 	}
-	volumes, err = newProjector(o, logger, pods, client, tokens, func() { report.volumes(nil) })
+	volumes, err = newProjector(o, logger, askers, client, tokens, func() { report.volumes(nil) })
 	if err != nil {
 		return err
 	}
@@ -114,10 +122,8 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 	group.Go(func() error {
 		select {
 		case <-synced:
-			if driver != nil {
-				if err := driver.Adopt(volumes); err != nil {
-					return err
-				}
+			if err := askers.serve(client, volumes, tokens); err != nil {
+				return err
 			}
 			return volumes.Run(ctx)
 		case <-ctx.Done():
@@ -135,15 +141,16 @@ func project(ctx context.Context, o *options, logger *slog.Logger, pods *chooser
 }
 
 // newProjector makes what keeps the volumes.
-func newProjector(o *options, logger *slog.Logger, pods *chooser, client *kube.Client, tokens *rotation.Manager, adopted func()) (*projector.Projector, error) {
+func newProjector(o *options, logger *slog.Logger, askers askers, client *kube.Client, tokens *rotation.Manager, adopted func()) (*projector.Projector, error) {
 	medium, err := chooseMedium(o, logger)
 	if err != nil {
 		return nil, err
 	}
 	return projector.New(projector.Config{
 		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: medium, SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: pods.chooses,
-		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold, CSIDriver: names.CSIDriver, Adopted: adopted,
+		Medium: medium, SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: askers.pods.chooses,
+		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold, GoneGrace: askers.goneGrace(),
+		CSIDriver: names.CSIDriver, Adopted: adopted, Changed: askers.changed,
 	})
 }
 

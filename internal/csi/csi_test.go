@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/token-projector/token-projector/internal/grpcerr"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
 )
@@ -296,7 +297,7 @@ func TestErrorClasses(t *testing.T) {
 				t.Errorf("error %v, want %s", err, tt.code)
 			}
 			left := 1
-			if !uncertain(tt.code) {
+			if !grpcerr.Temporary(tt.code) {
 				left, final = 0, final+1
 			}
 			r.volumes.expect(t, left, final)

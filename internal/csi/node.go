@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/token-projector/token-projector/internal/grpcerr"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
 )
@@ -51,8 +52,11 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 	case ctx.Err() != nil:
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	code := codeOf(err)
-	if uncertain(code) {
+	// For a kubelet a temporary error is no end: it asks again, and gives the volume back
+	// in any case. After any other it believes that there is nothing
+	// (pkg/volume/csi/csi_client.go, isFinalError).
+	code := grpcerr.Code(err)
+	if grpcerr.Temporary(code) {
 		return nil, status.Error(code, err.Error())
 	}
 	giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)

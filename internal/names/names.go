@@ -18,6 +18,8 @@ const (
 	EnvPrefix = "PROJECTORD_"
 	// DefaultRoot is where volumes lie unless told otherwise.
 	DefaultRoot = "/var/lib/projectord"
+	// DefaultSocket serves runtimes unless told otherwise.
+	DefaultSocket = "/run/projectord/admin/projectord.sock"
 	// DefaultHTTPAddress serves metrics and health unless told otherwise.
 	DefaultHTTPAddress = "127.0.0.1:9843"
 )

@@ -53,10 +53,10 @@ type Daemon struct {
 	logPath string
 }
 
-// Start runs the program with these flags, JSON logs and a free port for HTTP.
+// Start runs the program with these flags, JSON logs, a free port for HTTP and no socket.
 // Its log is appended to logPath.
 func Start(path, logPath string, flags ...string) (*Daemon, error) {
-	flags = append([]string{"--log-format=json", "--http-address=127.0.0.1:0"}, flags...)
+	flags = append([]string{"--log-format=json", "--http-address=127.0.0.1:0", "--socket="}, flags...)
 	p, err := proc.Start("projectord", path, flags, logPath)
 	if err != nil {
 		return nil, err

@@ -738,7 +738,7 @@ type PublishVolumeRequest struct {
 	// pod whose volumes they are.
 	Pod *PodRef `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
 	// volume_name in its spec.volumes; empty for all projected volumes that have a token
-	// among their sources.
+	// among their sources. Others, and those that no container mounts, are none.
 	VolumeName string `protobuf:"bytes,2,opt,name=volume_name,json=volumeName,proto3" json:"volume_name,omitempty"`
 	// wait_ready has the call return when all are published, or when one can't be. The
 	// caller's deadline holds. Without it the call returns at once, and the volumes may be

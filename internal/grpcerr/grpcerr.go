@@ -1,4 +1,6 @@
-package csi
+// Package grpcerr tells the codes of errors to those who speak gRPC: a kubelet, and
+// runtimes.
+package grpcerr
 
 import (
 	"context"
@@ -13,10 +15,8 @@ import (
 	"github.com/token-projector/token-projector/projector/payload"
 )
 
-// uncertain says whether an error with this code is no end for a kubelet: it asks
-// again, and gives the volume back in any case. After any other one it believes that
-// there is nothing (pkg/volume/csi/csi_client.go, isFinalError).
-func uncertain(code codes.Code) bool {
+// Temporary says whether an error with this code may go by itself.
+func Temporary(code codes.Code) bool {
 	switch code {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
 		return true
@@ -24,13 +24,13 @@ func uncertain(code codes.Code) bool {
 	return false
 }
 
-// codeOf is the code of what keeps a volume from being published. Of several causes
-// that are known the first that is final counts: waiting does not help then.
-func codeOf(err error) codes.Code {
+// Code is the code of what keeps a volume from being published. Of several causes
+// that are known the first that is not temporary counts: waiting does not help then.
+func Code(err error) codes.Code {
 	code := codes.Internal
 	for _, cause := range causes(err) {
 		c := codeOfCause(cause)
-		if c != codes.Internal && (code == codes.Internal || uncertain(code) && !uncertain(c)) {
+		if c != codes.Internal && (code == codes.Internal || Temporary(code) && !Temporary(c)) {
 			code = c
 		}
 	}
@@ -58,7 +58,7 @@ func codeOfCause(err error) codes.Code {
 		status  apierrors.APIStatus
 	)
 	switch {
-	case errors.Is(err, projector.ErrNoPod):
+	case errors.Is(err, projector.ErrNoPod), errors.Is(err, projector.ErrNoVolume):
 		return codes.NotFound
 	case errors.Is(err, projector.ErrFull), apierrors.IsTooManyRequests(err):
 		return codes.ResourceExhausted
@@ -68,7 +68,8 @@ func codeOfCause(err error) codes.Code {
 	case errors.As(err, &status) && (status.Status().Code >= 500 || apierrors.IsUnauthorized(err)),
 		errors.As(err, &request), errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
 		return codes.Unavailable
-	case errors.As(err, &status), errors.As(err, &source), errors.Is(err, projector.ErrDeclaration), errors.Is(err, projector.ErrTerminating):
+	case errors.As(err, &status), errors.As(err, &source), errors.Is(err, projector.ErrDeclaration), errors.Is(err, projector.ErrTerminating),
+		errors.Is(err, projector.ErrOtherPod):
 		return codes.FailedPrecondition
 	}
 	return codes.Internal

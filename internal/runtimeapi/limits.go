@@ -1,0 +1,121 @@
+package runtimeapi
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// What callers may use up.
+const (
+	// callsPerSecond and callBurst are of each user. The burst is that of a runtime that
+	// starts, and publishes what it has.
+	callsPerSecond = 500
+	callBurst      = 2000
+	// maxConnections are open at once; one more is closed.
+	maxConnections = 4096
+	// maxDenied of them are of who may not call.
+	maxDenied = 64
+)
+
+// limits are what each user has called. The users are those that may call, so they
+// are few.
+type limits struct {
+	mu      sync.Mutex
+	calls   map[uint32]*rate.Limiter
+	reports rate.Sometimes
+}
+
+func newLimits() *limits {
+	return &limits{calls: map[uint32]*rate.Limiter{}, reports: rate.Sometimes{First: 3, Interval: time.Minute}}
+}
+
+func (l *limits) allow(uid uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter, ok := l.calls[uid]
+	if !ok {
+		limiter = rate.NewLimiter(callsPerSecond, callBurst)
+		l.calls[uid] = limiter
+	}
+	return limiter.Allow()
+}
+
+// admit says whether a call may be made.
+func (s *Server) admit(ctx context.Context) error {
+	who, err := callerOf(ctx)
+	if err != nil {
+		s.limits.reports.Do(func() { s.cfg.Logger.Warn("a call to the runtimes' API was denied", "error", err) })
+		return err
+	}
+	if !s.limits.allow(who.uid) {
+		return status.Error(codes.ResourceExhausted, "too many calls: try again in a second")
+	}
+	return nil
+}
+
+func (s *Server) admitUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	return handle(ctx, request)
+}
+
+func (s *Server) admitStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if err := s.admit(stream.Context()); err != nil {
+		return err
+	}
+	return handle(server, stream)
+}
+
+// limitedListener accepts no more than maxConnections at once: who waits would never
+// find out why.
+type limitedListener struct {
+	net.Listener
+	open atomic.Int64
+}
+
+// Accept implements net.Listener.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= maxConnections {
+			return &counted{Conn: conn, release: func() { l.open.Add(-1) }}, nil
+		}
+		l.open.Add(-1)
+		_ = conn.Close()
+	}
+}
+
+// counted is a connection that gives its place back when it is closed.
+type counted struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	defer c.once.Do(c.release)
+	return c.Conn.Close()
+}
+
+// SyscallConn implements syscall.Conn, by which the kernel is asked who has connected.
+func (c *counted) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, syscall.ENOTSUP
+	}
+	return conn.SyscallConn()
+}
