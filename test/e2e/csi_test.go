@@ -136,14 +136,14 @@ func (r *rig) csiConsumer(name string, attributes map[string]string) *corev1.Pod
 				VolumeMounts: []corev1.VolumeMount{{Name: "tokens", MountPath: "/tokens", ReadOnly: true}},
 			}},
 			Volumes: []corev1.Volume{{Name: "tokens", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
-				Driver: "csi.token-projector.io", ReadOnly: new(true), VolumeAttributes: attributes,
+				Driver: driverName, ReadOnly: new(true), VolumeAttributes: attributes,
 			}}}},
 		},
 	}
 }
 
 func csiVolume(pod *corev1.Pod) string {
-	return filepath.Join("/var/lib/kubelet/pods", string(pod.UID), "volumes/kubernetes.io~csi/tokens/mount")
+	return csiTarget(pod, "tokens")
 }
 
 func csiToken(pod *corev1.Pod) string { return filepath.Join(csiVolume(pod), "token") }
