@@ -1,11 +1,9 @@
 package csi
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -18,12 +16,12 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"github.com/token-projector/token-projector/internal/grpcerr"
 	"github.com/token-projector/token-projector/projector"
@@ -37,7 +35,12 @@ type volumes struct {
 	err     error // of Await
 	hangs   bool  // Await does, until its context ends
 	claimed map[projector.Key]string
-	given   []string // back
+	given   []string           // back
+	waiting chan projector.Key // that Await hangs for
+}
+
+func newVolumes() *volumes {
+	return &volumes{claimed: map[projector.Key]string{}, waiting: make(chan projector.Key, 2*maxStreams)}
 }
 
 func (v *volumes) Claim(key projector.Key, path string) {
@@ -46,11 +49,12 @@ func (v *volumes) Claim(key projector.Key, path string) {
 	v.claimed[key] = path
 }
 
-func (v *volumes) Await(ctx context.Context, _ projector.Key) error {
+func (v *volumes) Await(ctx context.Context, key projector.Key) error {
 	v.mu.Lock()
 	hangs, err := v.hangs, v.err
 	v.mu.Unlock()
 	if hangs {
+		v.waiting <- key
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -89,21 +93,23 @@ type rig struct {
 	node     csi.NodeClient
 	identity csi.IdentityClient
 	kubelet  string
-	log      *bytes.Buffer
+	log      *logs
 	end      func() // ends the driver, and waits for that
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	dir := t.TempDir()
-	r := &rig{volumes: &volumes{claimed: map[projector.Key]string{}}, kubelet: dir, log: &bytes.Buffer{}}
-	if err := os.Mkdir(filepath.Join(dir, registryDir), 0750); err != nil {
-		t.Fatal(err)
-	}
+	return newRigAt(t, t.TempDir(), "n")
+}
+
+// newRigAt is newRig with a kubelet's directory, where another driver may run.
+func newRigAt(t *testing.T, dir, node string) *rig {
+	t.Helper()
+	r := &rig{volumes: newVolumes(), kubelet: dir, log: newLogs()}
 	socket := filepath.Join(dir, "plugins/d/csi.sock")
 	var err error
 	r.driver, err = New(Config{
-		Name: "d.example", Version: "v1", NodeName: "n", Socket: socket, KubeletDir: dir, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
+		Name: "d.example", Version: "v1", NodeName: node, Socket: socket, KubeletDir: dir, Logger: r.log.logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +132,8 @@ func newRig(t *testing.T) *rig {
 func dial(t *testing.T, socket string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, MaxDelay: 100 * time.Millisecond, Multiplier: 2}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,11 +342,7 @@ func TestEndsWithARequestUnderWay(t *testing.T) {
 		_, err := r.node.NodePublishVolume(t.Context(), r.publish())
 		answered <- err
 	}()
-	for claimed := 0; claimed == 0; time.Sleep(time.Millisecond) { // until it is under way
-		r.volumes.mu.Lock()
-		claimed = len(r.volumes.claimed)
-		r.volumes.mu.Unlock()
-	}
+	<-r.volumes.waiting
 	began := time.Now()
 	r.end()
 	if took := time.Since(began); took > 10*endTime {
@@ -366,29 +369,6 @@ func TestOneRequestAtATime(t *testing.T) {
 	unlock()
 	if _, err := call(t, r.node.NodePublishVolume, r.publish()); err != nil {
 		t.Errorf("after the first: %v", err)
-	}
-}
-
-// TestRegistration asks as the kubelet's plugin watcher does, and again after
-// somebody has removed the socket.
-func TestRegistration(t *testing.T) {
-	r := newRig(t)
-	socket := filepath.Join(r.kubelet, registryDir, "d.example-reg.sock")
-	for range 2 {
-		client := registration.NewRegistrationClient(dial(t, socket))
-		info, err := call(t, client.GetInfo, &registration.InfoRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Type != registration.CSIPlugin || info.Name != "d.example" || info.Endpoint != filepath.Join(r.kubelet, "plugins/d/csi.sock") {
-			t.Errorf("info %+v", info)
-		}
-		if st, err := os.Stat(socket); err != nil || st.Mode().Perm() != 0600 {
-			t.Errorf("socket: %v, %v", st, err)
-		}
-		if err := os.Remove(socket); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

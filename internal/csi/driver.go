@@ -11,17 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -99,71 +96,25 @@ func (d *Driver) adopted() Volumes {
 	return d.volumes
 }
 
-// Limits of the server: requests are small, few at a time, and come from one
-// kubelet.
-const (
-	maxMessage = 1 << 20
-	maxStreams = 250
-	maxIdle    = 30 * time.Minute
-)
-
-// endTime is how long requests that are under way may take when the driver ends.
-const endTime = 2 * time.Second
-
 // Run serves the driver's socket, and then tells the kubelet of it, until ctx ends.
 // Requests that are under way may end within endTime.
 func (d *Driver) Run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.cfg.Socket), 0750); err != nil {
 		return fmt.Errorf("making the directory of the CSI socket: %w", err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	driver := newServer()
-	csi.RegisterIdentityServer(driver, d)
-	csi.RegisterNodeServer(driver, d)
 	listener, err := listen(d.cfg.Socket)
 	if err != nil {
 		return err
 	}
-	group.Go(func() error { return serve(ctx, driver, listener) })
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return d.keep(ctx, d.cfg.Socket, listener, func(s *grpc.Server) {
+			csi.RegisterIdentityServer(s, d)
+			csi.RegisterNodeServer(s, d)
+		})
+	})
 	group.Go(func() error { return d.register(ctx) })
 	return group.Wait()
-}
-
-func newServer() *grpc.Server {
-	return grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}))
-}
-
-// listen makes a socket that only root can use, in the place of one that an earlier
-// process left.
-func listen(path string) (net.Listener, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("removing an old socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listening for the kubelet: %w", err)
-	}
-	// An upgrade may have put another socket there by the time this one is closed.
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0600); err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("closing a socket to others: %w", err)
-	}
-	return l, nil
-}
-
-func serve(ctx context.Context, s *grpc.Server, l net.Listener) error {
-	stop := context.AfterFunc(ctx, func() {
-		// A request may wait for minutes for what nobody works on any more.
-		defer time.AfterFunc(endTime, s.Stop).Stop()
-		s.GracefulStop()
-	})
-	defer stop()
-	if err := s.Serve(l); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("serving %s: %w", l.Addr(), err)
-	}
-	return nil
 }
 
 // GetPluginInfo implements csi.IdentityServer.
