@@ -18,8 +18,13 @@ import (
 // Limits of a server: requests are small, few at a time, and come from one kubelet.
 const (
 	maxMessage = 1 << 20 // bytes
+	maxHeaders = 8 << 10 // bytes
 	maxStreams = 250     // of a connection
 	maxIdle    = 30 * time.Minute
+	// handshakeTime is how long a connection may take to become one of HTTP/2.
+	handshakeTime = 5 * time.Second
+	// requestTime is longer than a kubelet waits (csiTimeout in pkg/volume/csi).
+	requestTime = 5 * time.Minute
 	// endTime is how long requests that are under way may take when the driver ends.
 	endTime = 2 * time.Second
 )
@@ -27,9 +32,19 @@ const (
 func newServer() *grpc.Server {
 	return grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}),
+		grpc.UnaryInterceptor(limitTime),
 	)
+}
+
+// limitTime ends a request whose client would wait for ever.
+func limitTime(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	return handle(ctx, request)
 }
 
 // listen makes a socket that only root can use, and then puts it in the place of one
