@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -57,20 +58,32 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 	// (pkg/volume/csi/csi_client.go, isFinalError).
 	code := grpcerr.Code(err)
 	if grpcerr.Temporary(code) {
-		return nil, status.Error(code, err.Error())
+		return nil, status.Error(code, brief(err.Error()))
 	}
 	giving, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTime)
 	defer cancel()
 	if undone := volumes.Unclaim(giving, key, r.TargetPath); undone != nil {
 		err = errors.Join(err, fmt.Errorf("removing what was made of the volume: %w", undone))
 	}
-	return nil, status.Error(code, err.Error())
+	return nil, status.Error(code, brief(err.Error()))
 }
 
-// checkPublish checks a request, and says whose volume it is.
+// maxText is how much an error says, in bytes. It may quote what a Pod's author wrote,
+// and ends up in the kubelet's log each time that it tries.
+const maxText = 1024
+
+func brief(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + " ..."
+}
+
+// checkPublish checks a request, and says whose volume it is. An error goes into the
+// Pod's Events and the kubelet's log: it quotes nothing but what the Pod's spec has.
 func (d *Driver) checkPublish(r *csi.NodePublishVolumeRequest) (projector.Key, error) {
 	invalid := func(text string, args ...any) (projector.Key, error) {
-		return projector.Key{}, status.Errorf(codes.InvalidArgument, text, args...)
+		return projector.Key{}, status.Error(codes.InvalidArgument, brief(fmt.Sprintf(text, args...)))
 	}
 	mount := r.GetVolumeCapability().GetMount()
 	switch {
