@@ -33,6 +33,7 @@ import (
 type volumes struct {
 	mu      sync.Mutex
 	err     error // of Await
+	stuck   error // of Unclaim
 	hangs   bool  // Await does, until its context ends
 	claimed map[projector.Key]string
 	given   []string           // back
@@ -61,12 +62,17 @@ func (v *volumes) Await(ctx context.Context, key projector.Key) error {
 	return err
 }
 
-func (v *volumes) Unclaim(_ context.Context, key projector.Key, path string) error {
+func (v *volumes) Unclaim(ctx context.Context, key projector.Key, path string) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
+	hangs, stuck := v.hangs, v.stuck
 	delete(v.claimed, key)
 	v.given = append(v.given, path)
-	return nil
+	v.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return stuck
 }
 
 // behave changes what Await does.
