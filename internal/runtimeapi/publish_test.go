@@ -59,7 +59,9 @@ func TestPublishFails(t *testing.T) {
 	r := serving(t, plain)
 	good := r.addPod("u", "v")
 	r.addPod("without")
-	ref := func(namespace, name, uid string) *api.PodRef { return &api.PodRef{Namespace: namespace, Name: name, Uid: uid} }
+	ref := func(namespace, name, uid string) *api.PodRef {
+		return &api.PodRef{Namespace: namespace, Name: name, Uid: uid}
+	}
 	tests := []struct {
 		name   string
 		pod    *api.PodRef

@@ -196,4 +196,3 @@ func phaseOf(v projector.VolumeStatus) api.Phase {
 	}
 	return api.Phase_PHASE_READY
 }
-
