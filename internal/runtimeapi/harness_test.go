@@ -152,7 +152,7 @@ type rig struct {
 
 func newRig(t *testing.T, configure func(*Config)) *rig {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "api") // a test's own would make the socket's path too long
+	dir, err := os.MkdirTemp("", "api") //nolint:usetesting // TempDir would make the path of a socket too long
 	if err != nil {
 		t.Fatal(err)
 	}

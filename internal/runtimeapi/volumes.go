@@ -162,7 +162,7 @@ func statusOf(err error) error { return status.Error(grpcerr.Code(err), err.Erro
 // message describes a volume.
 func message(v projector.VolumeStatus) *api.Volume {
 	out := &api.Volume{
-		Id:    &api.VolumeId{PodUid: string(v.PodUID), VolumeName: v.Key.Volume},
+		Id:    &api.VolumeId{PodUid: string(v.PodUID), VolumeName: v.Volume},
 		Pod:   &api.PodRef{Namespace: v.Namespace, Name: v.Pod, Uid: string(v.PodUID)},
 		Phase: phaseOf(v), Generation: v.Generation, LastError: v.Problem, Published: v.Published,
 	}

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/token-projector/token-projector/rotation"
-	"github.com/token-projector/token-projector/test/daemon"
 	"github.com/token-projector/token-projector/test/isolate"
 )
 
@@ -30,7 +29,7 @@ type kubelet struct {
 
 // startCSI runs projectord as the DaemonSet of a kustomization does, with the CSI
 // driver.
-func (i *installation) startCSI(flags ...string) (*daemon.Daemon, *kubelet) {
+func (i *installation) startCSI(flags ...string) *kubelet {
 	i.Helper()
 	if os.Geteuid() != 0 {
 		i.Skip("needs root to mount")
@@ -44,7 +43,7 @@ func (i *installation) startCSI(flags ...string) (*daemon.Daemon, *kubelet) {
 	i.must(err)
 	i.Cleanup(func() { _ = conn.Close() })
 	i.waitReady(d)
-	return d, &kubelet{world: i.world, dir: dir, node: csi.NewNodeClient(conn)}
+	return &kubelet{world: i.world, dir: dir, node: csi.NewNodeClient(conn)}
 }
 
 // csiPod creates a Pod with a volume of the driver, and no other token.
@@ -136,7 +135,7 @@ func TestCSIAudiences(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
 	w.needsImpersonation()
-	_, k := w.install("csi").startCSI()
+	k := w.install("csi").startCSI()
 	own := w.csiPod("own", "")
 	if token := k.published(own, "token"); !strings.HasPrefix(token, "eyJ") {
 		t.Errorf("the token is %q", token)
@@ -162,7 +161,7 @@ func TestServiceAccountWithCSI(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
 	w.install("csi")
-	_, k := w.install("overlays/serviceaccount").startCSI("--identity=serviceaccount")
+	k := w.install("overlays/serviceaccount").startCSI("--identity=serviceaccount")
 	pod := w.csiPod("pod", "")
 	if token := k.published(pod, "token"); !strings.HasPrefix(token, "eyJ") {
 		t.Errorf("the token is %q", token)
@@ -176,7 +175,7 @@ func TestCSIHostile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shared)
 	w.needsImpersonation()
-	_, k := w.install("csi").startCSI()
+	k := w.install("csi").startCSI()
 	pod, plain := w.csiPod("pod", ""), w.create(w.newPod("plain"))
 	nobody := pod.DeepCopy()
 	nobody.UID = "00000000-0000-0000-0000-000000000000"
@@ -217,7 +216,7 @@ func TestCSIObjects(t *testing.T) {
 	pod := w.csiPod("pod", "[{serviceAccountToken: {path: token}}, {configMap: {name: app}}, {secret: {name: key}}]")
 
 	i := w.install("overlays/csi-objects")
-	_, k := i.startCSI("--csi-objects=all")
+	k := i.startCSI("--csi-objects=all")
 	k.refused(pod, nil, codes.PermissionDenied, "is forbidden")
 	w.grant(i.name+"-csi-objects", rbacv1.Subject{Kind: "ServiceAccount", Namespace: i.name, Name: i.name})
 	for file, want := range map[string]string{"a": "from the ConfigMap", "b": "from the Secret"} {

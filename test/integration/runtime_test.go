@@ -26,7 +26,7 @@ type runtime struct {
 // runtime makes one, before projectord runs or after.
 func (w *world) runtime() *runtime {
 	w.Helper()
-	dir, err := os.MkdirTemp("", "projectord-api") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "projectord-api") // TempDir would make the path of a socket too long
 	w.must(err)
 	w.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "admin/s.sock")
