@@ -117,9 +117,14 @@ func (t *Tmpfs) Available(dir string) error {
 	return Unmount(path)
 }
 
-// Unmount takes away what is mounted at path. It is no error if nothing is.
+// Unmount takes away what is mounted at path. It is no error if nothing is. Who has a
+// file of it open keeps that, and nobody waits for it: a Pod could not end for as
+// long as somebody's shell is in its volume.
 func Unmount(path string) error {
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -65,6 +66,31 @@ func TestTmpfs(t *testing.T) {
 	}
 	if _, err := IsMountPoint(filepath.Join(dir, "absent")); !os.IsNotExist(err) {
 		t.Errorf("IsMountPoint of nothing: %v", err)
+	}
+}
+
+// TestUnmountWhatIsInUse: a shell in a volume keeps no Pod from ending.
+func TestUnmountWhatIsInUse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	path := t.TempDir()
+	if err := new(Tmpfs).Ensure(path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(path, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := unix.Unmount(path, 0); !errors.Is(err, unix.EBUSY) {
+		t.Fatalf("it is not in use: %v", err)
+	}
+	if err := Unmount(path); err != nil {
+		t.Fatal(err)
+	}
+	if mounted, err := IsMountPoint(path); err != nil || mounted {
+		t.Errorf("mounted %t, %v", mounted, err)
 	}
 }
 
