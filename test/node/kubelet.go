@@ -45,7 +45,8 @@ port: %d
 healthzPort: 0
 `
 
-// fullConfig is for nodes with containers, as clusters have them. There is no DNS.
+// fullConfig is for nodes with containers, as clusters have them. There is no DNS, and
+// a container that was killed, which tests do again and again, is back in a second.
 const fullConfig = `
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %q}}
 authorization: {mode: Webhook}
@@ -53,6 +54,7 @@ cgroupRoot: %q
 cgroupsPerQOS: true
 enforceNodeAllocatable: [pods]
 resolvConf: ""
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 healthzPort: 10248
 `
 
