@@ -15,6 +15,7 @@ PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/... ./p
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
 FAULTFLAGS ?=
+E2EFLAGS ?=
 HOSTILE ?= 10000
 IMAGE ?= ghcr.io/token-projector/projectord:dev
 ARCHS := amd64 arm64
@@ -94,9 +95,9 @@ parity: ## compare volumes with a real kubelet's (root, containerd; INSTALL=1 in
 	cd test && go run ./cmd/devcluster build kubelet && go test -tags parity -count=1 -timeout 15m -v ./parity
 
 .PHONY: e2e
-e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins; INSTALL=1 installs them)
-	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc containernetworking-plugins)
-	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 15m -v ./e2e
+e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins, strace; INSTALL=1 installs them); E2EFLAGS=-csi-kills=0 takes longer
+	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc containernetworking-plugins strace)
+	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 25m -v ./e2e -args $(E2EFLAGS)
 
 .PHONY: alerts
 alerts: bin/promtool ## test the alert rules, and the metrics' names

@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 // prepare builds what the tests need, which has no network.
 func prepare(dir string) error {
 	ctx := context.Background()
-	if err := node.Check(true); err != nil {
+	_, err := exec.LookPath("strace")
+	if err := errors.Join(node.Check(true), err); err != nil {
 		return fmt.Errorf("%w\nmake e2e INSTALL=1 installs it", err)
 	}
 	if _, err := devcluster.Binaries(programs...); err != nil {

@@ -62,14 +62,19 @@ func (r *rig) must(err error) {
 // eventually waits for something that another process does.
 func (r *rig) eventually(what string, done func() error) {
 	r.Helper()
+	r.must(within(what, done))
+}
+
+// within is eventually, where the test goes on if it takes too long.
+func within(what string, done func() error) error {
 	deadline := time.Now().Add(patience)
 	for {
 		err := done()
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
-			r.Fatalf("waited too long for %s: %v", what, err)
+			return fmt.Errorf("waited too long for %s: %w", what, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
