@@ -83,6 +83,16 @@ func (n *Node) TagPause(ctx context.Context, name string) error {
 	return n.images(ctx, "tag", pauseImage, name)
 }
 
+// WatchContainers writes what containerd does with containers to a file, a line
+// each as `ctr events` has it, with the moment.
+func (n *Node) WatchContainers(file string) (*proc.Process, error) {
+	path, err := exec.LookPath("ctr")
+	if err != nil {
+		return nil, err
+	}
+	return proc.Start("ctr events", path, []string{"--address=" + n.socket, "--namespace=k8s.io", "events"}, file)
+}
+
 // images manages containerd's.
 func (n *Node) images(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "ctr", append([]string{"--address=" + n.socket, "--namespace=k8s.io", "images"}, args...)...)
