@@ -33,7 +33,7 @@ func (r *rig) consume(volume, user string) *consumer {
 	c := &consumer{log: filepath.Join(r.TempDir(), "consumer.log")}
 	r.waitFile(filepath.Join(volume, "token"))
 	var err error
-	c.process, err = proc.Start("consumer", filepath.Join(r.machine.Dir, "consumer"), []string{r.cluster.URL(), volume, user}, c.log)
+	c.process, err = proc.Start("consumer", filepath.Join(r.machine.Dir, "consumer"), []string{user, r.cluster.URL(), volume}, c.log)
 	r.must(err)
 	r.atEnd(c.process.Stop)
 	return c

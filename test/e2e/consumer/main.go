@@ -1,12 +1,14 @@
-// Command consumer is a host process like any other: it makes requests to the
-// API server with stock client-go, which reads a token file that is given to it,
-// until it is asked to end. Then it prints what came of them, as JSON.
+// Command consumer is a program like any other: it makes requests to the API
+// server with stock client-go, which reads a token file that is given to it or,
+// without arguments for that, the one of every Pod, until it is asked to end. Then
+// it prints what came of them, as JSON.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -39,32 +41,51 @@ type Report struct {
 const interval = 200 * time.Millisecond
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: consumer URL VOLUME USER")
-		os.Exit(2)
+	enough := flag.Int("requests", 0, "end after so many requests; 0 is when asked to")
+	linger := flag.Duration("linger", 0, "how long to go on when asked to end")
+	flag.Parse()
+	config, err := clientConfig(flag.Args())
+	if err == nil {
+		err = run(untilAsked(*linger), config, flag.Arg(0), *enough)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	err := run(ctx, os.Args[1], os.Args[2], os.Args[3])
-	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "consumer:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, url, volume, user string) error {
-	client, err := kubernetes.NewForConfig(&rest.Config{
-		Host: url, BearerTokenFile: filepath.Join(volume, "token"),
-		TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(volume, "ca.crt")},
-		Timeout:         10 * time.Second,
-	})
+// clientConfig is how a client is made of the arguments.
+func clientConfig(args []string) (*rest.Config, error) {
+	switch len(args) {
+	case 1:
+		return rest.InClusterConfig()
+	case 3:
+		return &rest.Config{
+			Host: args[1], BearerTokenFile: filepath.Join(args[2], "token"),
+			TLSClientConfig: rest.TLSClientConfig{CAFile: filepath.Join(args[2], "ca.crt")},
+		}, nil
+	}
+	return nil, errors.New("usage: consumer [flags] USER [URL VOLUME]")
+}
+
+// untilAsked is a context that ends with SIGTERM, or some time later.
+func untilAsked(linger time.Duration) context.Context {
+	asked, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, end := context.WithCancel(context.Background())
+	context.AfterFunc(asked, func() { time.AfterFunc(linger, end) })
+	return ctx
+}
+
+func run(ctx context.Context, config *rest.Config, user string, enough int) error {
+	config.Timeout = 10 * time.Second
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return err
 	}
 	report, seen := Report{}, map[string]bool{}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && (enough == 0 || report.Requests < enough) {
 		report.Requests++
 		id, err := whoAmI(client, user)
 		switch {
