@@ -76,7 +76,7 @@ func TestCSICalls(t *testing.T) {
 	}{
 		{"outside", "/etc/mount", codes.InvalidArgument, "not below the kubelet's directory"},
 		{"another Pod", strings.Replace(target, string(pod.UID), "0", 1), codes.InvalidArgument, "is not the Pod of target_path"},
-		{"undeclared", csiTarget(pod, "undeclared"), codes.Internal, "declares no volume"},
+		{"undeclared", csiTarget(pod, "undeclared"), codes.FailedPrecondition, "declares no volume"},
 	} {
 		if err := publish(tt.target); status.Code(err) != tt.code || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want %s and %q", tt.name, err, tt.code, tt.says)

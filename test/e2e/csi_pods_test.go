@@ -3,142 +3,128 @@
 package e2e
 
 import (
-	"fmt"
-	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/token-projector/token-projector/internal/mount"
+	"github.com/token-projector/token-projector/projector/payload"
+	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/referee"
 )
 
-// crashPod creates a Pod that has a volume of the driver and does nothing with it.
-func (r *rig) crashPod(name string) *corev1.Pod {
+// consumerImage has the program of the directory consumer.
+const consumerImage = "localhost/token-projector-consumer:test"
+
+// csiUser is whose tokens the Pods have.
+const csiUser = "system:serviceaccount:csi:default"
+
+// inClusterVolume is where a stock client looks for its token.
+const inClusterVolume = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// csiShapes are Pods as they are written for a volume of the driver. None of them
+// has the kubelet's token, but those whose volume is compared.
+func csiShapes() []*corev1.Pod {
+	inCluster := consuming("in-cluster", nil)
+	c := &inCluster.Spec.Containers[0]
+	c.Args = []string{csiUser}
+	c.VolumeMounts[0].MountPath = inClusterVolume
+
+	group := beside(consuming("group", nil))
+	group.Spec.SecurityContext = &corev1.PodSecurityContext{
+		RunAsNonRoot: new(true), RunAsUser: new(int64(65532)), RunAsGroup: new(int64(65532)), FSGroup: new(int64(4321)),
+	}
+	// A user can read what is of mode 0400 if it is a token, which becomes its own.
+	private := beside(consuming("private", map[string]string{payload.AttributeDefaultMode: "0400", payload.AttributeSources: `
+- serviceAccountToken: {path: token}
+- downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}
+- configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt, mode: 0444}]}`}))
+	private.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(1234)), RunAsGroup: new(int64(1234))}
+
+	shared := consuming("shared", nil)
+	second := shared.Spec.Containers[0]
+	second.Name = "second"
+	shared.Spec.Containers = append(shared.Spec.Containers, second)
+
+	initial := consuming("initial", nil)
+	first := initial.Spec.Containers[0]
+	first.Name, first.Args = "first", append([]string{"--requests=3"}, first.Args...)
+	initial.Spec.InitContainers = []corev1.Container{first}
+
+	return []*corev1.Pod{
+		inCluster, group, private, shared, initial,
+		idle("audience", map[string]string{payload.AttributeSources: "- serviceAccountToken: {path: token, audience: vault, expirationSeconds: 600}"}),
+		consuming("audiences", map[string]string{payload.AttributeSources: `
+- serviceAccountToken: {path: token}
+- serviceAccountToken: {path: others/vault, audience: vault}
+- serviceAccountToken: {path: others/billing, audience: billing}
+- configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}`}),
+	}
+}
+
+// csiWrong is a Pod with an attribute that means nothing.
+func csiWrong() *corev1.Pod {
+	return idle("wrong", map[string]string{payload.AttributeSources: "- serviceAccountToken: {audience: vault}"})
+}
+
+// idle is a Pod that has a volume of the driver, and does nothing.
+func idle(name string, attributes map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "csi"},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken:  new(false),
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			TerminationGracePeriodSeconds: new(int64(1)),
+			Containers: []corev1.Container{{
+				Name: "c", Image: workloadImage,
+				VolumeMounts: []corev1.VolumeMount{{Name: "tokens", MountPath: "/tokens", ReadOnly: true}},
+			}},
+			Volumes: []corev1.Volume{{Name: "tokens", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
+				Driver: driverName, ReadOnly: new(true), VolumeAttributes: attributes,
+			}}}},
+		},
+	}
+}
+
+// consuming is one whose program uses the token.
+func consuming(name string, attributes map[string]string) *corev1.Pod {
+	pod := idle(name, attributes)
+	c := &pod.Spec.Containers[0]
+	c.Image, c.Args = consumerImage, []string{csiUser, "https://" + devcluster.ServiceIP, "/tokens"}
+	return pod
+}
+
+// beside gives a Pod a volume of the kubelet with the same sources.
+func beside(pod *corev1.Pod) *corev1.Pod {
+	source, err := payload.FromAttributes(pod.Spec.Volumes[0].CSI.VolumeAttributes)
+	if err != nil {
+		panic(err) // the test's own
+	}
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "kubelet", VolumeSource: corev1.VolumeSource{Projected: source}})
+	c := &pod.Spec.Containers[0]
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "kubelet", MountPath: "/kubelet", ReadOnly: true})
+	return pod
+}
+
+// csiVolume is where a Pod's volume is on the host.
+func csiVolume(pod *corev1.Pod) string { return csiTarget(pod, "tokens") }
+
+// csiFiles are the token files of a Pod's volume.
+func (r *rig) csiFiles(pod *corev1.Pod) (files []referee.File) {
 	r.Helper()
-	pod := r.csiConsumer(name, nil)
-	pod.Namespace = "csi-crash"
-	pod.Spec.AutomountServiceAccountToken = new(false)
-	pod.Spec.TerminationGracePeriodSeconds = new(int64(1)) // 0 would not wait for the kubelet
-	pod.Spec.Containers[0].Image, pod.Spec.Containers[0].Args = workloadImage, nil
-	created, err := r.client.CoreV1().Pods(pod.Namespace).Create(r.ctx, pod, metav1.CreateOptions{})
+	volume, declared, err := payload.FindCSI(pod, "tokens", driverName)
 	r.must(err)
-	return created
-}
-
-// runs waits until a Pod does, with one volume of a token that the API server takes
-// for the Pod's.
-func (r *rig) runs(pod *corev1.Pod) error {
-	err := within("Pod "+pod.Name+" to run", func() error {
-		now, err := r.client.CoreV1().Pods(pod.Namespace).Get(r.ctx, pod.Name, metav1.GetOptions{})
-		if err == nil && now.Status.Phase != corev1.PodRunning {
-			err = fmt.Errorf("it is %s", now.Status.Phase)
-		}
-		return err
-	})
-	if err != nil {
-		return err
+	if !declared {
+		r.Fatalf("Pod %s has no volume of the driver", pod.Name)
 	}
-	if n := r.mountsOf(pod); n != 1 {
-		return fmt.Errorf("%d mounts for the one volume of Pod %s", n, pod.Name)
-	}
-	token, err := os.ReadFile(csiToken(pod))
-	if err != nil {
-		return err
-	}
-	return referee.Review(r.ctx, r.client, referee.File{
-		User: "system:serviceaccount:csi-crash:default", PodName: pod.Name, PodUID: string(pod.UID),
-	}, string(token))
-}
-
-// remove asks for the end of a Pod, unless it was asked for already.
-func (r *rig) remove(pod *corev1.Pod) {
-	r.Helper()
-	if err := r.client.CoreV1().Pods(pod.Namespace).Delete(r.ctx, pod.Name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
-		r.must(err)
-	}
-}
-
-// goes has a Pod end and waits for it: nothing of its volume may be left then.
-func (r *rig) goes(pod *corev1.Pod) error {
-	r.Helper()
-	r.remove(pod)
-	err := within("Pod "+pod.Name+" to go", func() error {
-		now, err := r.client.CoreV1().Pods(pod.Namespace).Get(r.ctx, pod.Name, metav1.GetOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			return nil
-		case err == nil:
-			return fmt.Errorf("it is %s", now.Status.Phase)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.leftOf(pod)
-}
-
-// leftOf says what there is of the volume of a Pod that is gone.
-func (r *rig) leftOf(pod *corev1.Pod) error {
-	if n := r.mountsOf(pod); n > 0 {
-		return fmt.Errorf("%d mounts of Pod %s are left", n, pod.Name)
-	}
-	if exists(csiVolume(pod)) {
-		return fmt.Errorf("%s is left", csiVolume(pod))
-	}
-	return nil
-}
-
-// mountsOf counts what is mounted at the volume of a Pod.
-func (r *rig) mountsOf(pod *corev1.Pod) (n int) {
-	for _, point := range r.ourMounts() {
-		if point == csiVolume(pod) {
-			n++
+	for _, s := range volume.Source.Sources {
+		if t := s.ServiceAccountToken; t != nil {
+			files = append(files, referee.File{
+				Path: filepath.Join(csiVolume(pod), t.Path), Audience: t.Audience,
+				User:    "system:serviceaccount:" + pod.Namespace + ":" + pod.Spec.ServiceAccountName,
+				PodName: pod.Name, PodUID: string(pod.UID),
+			})
 		}
 	}
-	return n
-}
-
-// passing are the parts of mount points that another run of a container has otherwise.
-var passing = regexp.MustCompile(`[0-9a-f]{64}|cni-[0-9a-f-]{36}`)
-
-// mountPoints are those of the node.
-func (r *rig) mountPoints() (points []string) {
-	r.Helper()
-	for line := range strings.Lines(r.hostFile("/proc/self/mountinfo")) {
-		points = append(points, passing.ReplaceAllString(strings.Fields(line)[4], "ID"))
-	}
-	slices.Sort(points)
-	return points
-}
-
-// podDirs are what the kubelet has of Pods.
-func (r *rig) podDirs() []string {
-	r.Helper()
-	names, err := filepath.Glob("/var/lib/kubelet/pods/*")
-	r.must(err)
-	return names
-}
-
-// seesLeaks is a control: what is said of a Pod that runs must not be good where it is
-// not.
-func (r *rig) seesLeaks(pod *corev1.Pod) {
-	r.Helper()
-	before := r.mountPoints()
-	if err := r.leftOf(pod); err == nil {
-		r.Error("the mount of a Pod that runs is not seen")
-	}
-	r.must(unix.Mount(mount.Source, csiVolume(pod), "tmpfs", 0, ""))
-	if err := r.runs(pod); err == nil || slices.Equal(r.mountPoints(), before) {
-		r.Errorf("a second mount is not seen: %v", err)
-	}
-	r.must(unix.Unmount(csiVolume(pod), 0))
-	r.must(r.runs(pod))
+	return files
 }

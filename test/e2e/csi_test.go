@@ -3,11 +3,11 @@
 package e2e
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,21 +15,59 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/token-projector/token-projector/test/devcluster"
 	"github.com/token-projector/token-projector/test/proxy"
+	"github.com/token-projector/token-projector/test/referee"
 )
 
-// consumerImage has the program of the directory consumer.
-const consumerImage = "localhost/token-projector-consumer:test"
+// brief is how long tokens live while rotations are counted: that many fit into a
+// test, and a rotation at 80% leaves 4 s for a busy machine. Stock client-go uses a
+// token for up to 50 s after it has read it, and the API server takes one for up to
+// 60 s after it has expired, so that a program which sees no rotation is refused
+// after 80 s.
+const brief = 20 * time.Second
 
-// TestCSI has Pods mount our volumes, and use them with stock client-go while the
-// driver's Pod is replaced.
+// csiStory is the life of the CSI driver on one node, and of the Pods that use it.
+type csiStory struct {
+	*rig
+	referee *referee.Referee
+	began   time.Time
+	pods    []*corev1.Pod // with a volume, until the end
+	seen    map[string]string
+	minted  int // tokens that had been asked for when none was due for minutes
+	// used is how many Pods have had a volume, and requests how many their
+	// programs have made.
+	used, requests int
+}
+
+// TestCSI installs the driver as it comes, has Pods of each shape use volumes of it
+// at once, and disturbs it while they do.
 func TestCSI(t *testing.T) {
+	s := newCSIStory(t)
+	s.startPods()
+	s.ownership()
+	s.corrected()
+	s.job()
+	s.longGrace()
+	rotations := s.rotated(5)
+	s.restarts()
+	s.absence()
+	s.endPods()
+	fmt.Printf("RESULT e2e_csi pods=%d rotations=%d requests=%d failed=0\n", s.used, rotations, s.requests)
+	s.example()
+	s.startTimes()
+	s.logsHoldNoToken()
+}
+
+func newCSIStory(t *testing.T) *csiStory {
 	r := newRig(t)
 	r.namespace("csi")
-	r.service.Set(proxy.Rules{Lifetime: short})
-	defer r.service.Set(proxy.Rules{})
-	r.apply(filepath.Join(repository, "deploy/daemonset/csi"))
+	r.service.Set(proxy.Rules{Lifetime: brief})
+	r.Cleanup(func() { r.service.Set(proxy.Rules{}) })
+	r.apply("testdata/csi")
+	// Before the driver goes, which they need.
+	r.atEnd(func() {
+		r.run("delete", "jobs,pods", "--namespace=csi", "--all", "--grace-period=1", "--timeout="+patience.String())
+	})
 	r.rollout(namespace, namespace)
 	r.eventually("the kubelet to know the driver", func() error {
 		node, err := r.client.StorageV1().CSINodes().Get(r.ctx, nodeName, metav1.GetOptions{})
@@ -38,145 +76,116 @@ func TestCSI(t *testing.T) {
 		}
 		return err
 	})
-	mounts := r.ourMounts()
-	before := len(mounts)
+	s := &csiStory{rig: r, seen: map[string]string{}}
+	s.referee = referee.New(r.client, 100*time.Millisecond, func(referee.Change) {})
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { s.referee.Run(ctx) })
+	r.Cleanup(func() { cancel(); watching.Wait() })
+	return s
+}
 
-	plain := r.runPod(r.csiConsumer("plain", nil))
-	other := r.csiConsumer("other-user", map[string]string{"defaultMode": "0400"})
-	other.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(1234)), RunAsGroup: new(int64(1234)), FSGroup: new(int64(4321))}
-	owned := r.runPod(other)
-	pods := []*corev1.Pod{plain, owned}
-	if n := len(r.ourMounts()) - before; n != 2 {
-		t.Errorf("%d mounts for two Pods", n)
+// startPods creates all at once, and waits until all run.
+func (s *csiStory) startPods() {
+	s.Helper()
+	began := time.Now()
+	pods := csiShapes()
+	for len(pods) < csiPods {
+		pods = append(pods, idle(fmt.Sprintf("crowd-%d", len(pods)), nil))
 	}
-
-	last := map[string]string{}
-	rotations := 0
-	for deadline := time.Now().Add(5 * short); rotations < 4; time.Sleep(100 * time.Millisecond) {
-		for _, pod := range pods {
-			token := r.waitFile(csiToken(pod))
-			if last[pod.Name] != "" && token != last[pod.Name] {
-				rotations++
-			}
-			last[pod.Name] = token
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d rotations\n%s", rotations, r.log())
-		}
+	for _, pod := range append(slices.Clone(pods), csiWrong()) {
+		_, err := s.client.CoreV1().Pods(pod.Namespace).Create(s.ctx, pod, metav1.CreateOptions{})
+		s.must(err)
 	}
-	// The same mounts go on in a new process, and in one that comes after a kill.
-	devices := []uint64{r.device(plain), r.device(owned)}
-	daemon, err := r.daemonPod()
-	r.must(err)
-	r.run("delete", "pod", "--namespace="+namespace, daemon.Name, "--wait")
-	r.rollout(namespace, namespace)
-	for i, pod := range pods {
-		r.eventually("a rotation by the new process", func() error {
-			if r.waitFile(csiToken(pod)) == last[pod.Name] {
-				return errors.New("the token is the old one")
-			}
-			return nil
-		})
-		if now := r.device(pod); now != devices[i] {
-			t.Errorf("Pod %s: the mount is another one", pod.Name)
-		}
-	}
-
-	requests := 0
-	for _, id := range r.processes("consumer") {
-		r.must(syscall.Kill(id, syscall.SIGTERM))
-	}
+	s.began = time.Now()
 	for _, pod := range pods {
-		report := r.podReport(pod)
-		requests += report.Requests
-		if report.Failed > 0 || report.Requests == 0 || report.Unready > 0 || report.Unreachable > 0 {
-			t.Errorf("Pod %s: %+v", pod.Name, report)
+		s.pods = append(s.pods, s.running(pod))
+	}
+	s.used += len(pods)
+	s.Logf("%d Pods at once: %s", len(pods), time.Since(began).Round(100*time.Millisecond))
+	for _, pod := range s.pods {
+		for _, f := range s.csiFiles(pod) {
+			s.must(referee.Review(s.ctx, s.client, f, s.waitFile(f.Path)))
+			s.referee.Watch(f)
 		}
 	}
-	fmt.Printf("RESULT e2e_csi pods=%d rotations=%d requests=%d failed=0\n", len(pods), rotations, requests)
-	for _, pod := range pods {
-		r.run("delete", "pod", "--namespace=csi", pod.Name, "--now")
-	}
-	if left := r.ourMounts(); len(left) != before {
-		t.Errorf("mounts are left: %q", left)
-	}
+	s.oneMountEach()
 }
 
-// TestCSIRefuses: a Pod with a wrong attribute waits, and its Events say which.
-func TestCSIRefuses(t *testing.T) {
-	r := newRig(t)
-	r.namespace("csi-refuses")
-	r.apply(filepath.Join(repository, "deploy/daemonset/csi"))
-	r.rollout(namespace, namespace)
-	pod := r.csiConsumer("wrong", map[string]string{"sources": "- serviceAccountToken: {audience: vault}"})
-	pod.Namespace = "csi-refuses"
-	_, err := r.client.CoreV1().Pods(pod.Namespace).Create(r.ctx, pod, metav1.CreateOptions{})
-	r.must(err)
-	r.eventually("an Event", func() error {
-		if events := r.try("get", "events", "--namespace=csi-refuses"); !strings.Contains(events, "sources[0]: serviceAccountToken.path is required") {
-			return errors.New(events)
+// csiPods is how many are started at once.
+const csiPods = 20
+
+// rotated waits until each token has been rotated n times, the last time to one
+// that lives as long as the API server says, and returns how many rotations
+// that were.
+func (s *csiStory) rotated(n int) (rotations int) {
+	s.Helper()
+	for ; rotations < n; rotations++ {
+		if rotations == n-1 {
+			s.service.Set(proxy.Rules{})
 		}
-		return nil
-	})
-	r.run("delete", "pod", "--namespace=csi-refuses", "wrong", "--now")
-	if left := r.ourMounts(); len(left) > 0 {
-		t.Errorf("mounts are left: %q", left)
-	}
-}
-
-// csiConsumer is a Pod that uses a volume of the driver.
-func (r *rig) csiConsumer(name string, attributes map[string]string) *corev1.Pod {
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "csi"},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever,
-			Containers: []corev1.Container{{
-				Name: "c", Image: consumerImage,
-				Args:         []string{"https://" + devcluster.ServiceIP, "/tokens", "system:serviceaccount:csi:default"},
-				VolumeMounts: []corev1.VolumeMount{{Name: "tokens", MountPath: "/tokens", ReadOnly: true}},
-			}},
-			Volumes: []corev1.Volume{{Name: "tokens", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
-				Driver: driverName, ReadOnly: new(true), VolumeAttributes: attributes,
-			}}}},
-		},
-	}
-}
-
-func csiVolume(pod *corev1.Pod) string {
-	return csiTarget(pod, "tokens")
-}
-
-func csiToken(pod *corev1.Pod) string { return filepath.Join(csiVolume(pod), "token") }
-
-// device is what a Pod's volume is mounted from.
-func (r *rig) device(pod *corev1.Pod) uint64 {
-	r.Helper()
-	var st syscall.Stat_t
-	r.must(syscall.Stat(csiVolume(pod), &st))
-	return st.Dev
-}
-
-// ourMounts are those that projectord has made.
-func (r *rig) ourMounts() (points []string) {
-	r.Helper()
-	for line := range strings.Lines(r.hostFile("/proc/self/mountinfo")) {
-		if strings.Contains(line, " - tmpfs projectord ") {
-			points = append(points, strings.Fields(line)[4])
+		deadline := time.Now().Add(time.Duration(n) * brief)
+		for {
+			report := s.referee.Report()
+			if s.fewestRotations(report) > rotations {
+				break
+			}
+			if time.Now().After(deadline) {
+				s.Fatalf("%d rotations, want %d each: %+v\n%s", rotations, n, report, s.log())
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
-	return points
+	return s.referee.Report().Rotations
 }
 
-// podReport is what a consumer in a Pod prints when it ends.
-func (r *rig) podReport(pod *corev1.Pod) (report consumed) {
-	r.Helper()
-	r.eventually("Pod "+pod.Name+" to end", func() error {
-		now, err := r.client.CoreV1().Pods(pod.Namespace).Get(r.ctx, pod.Name, metav1.GetOptions{})
-		if err == nil && now.Status.Phase != corev1.PodSucceeded {
-			err = fmt.Errorf("it is %s", now.Status.Phase)
+// fewestRotations is how often the token was rotated that was so least.
+func (s *csiStory) fewestRotations(report referee.Report) int {
+	counts := []int{}
+	for _, pod := range s.pods {
+		for _, f := range s.csiFiles(pod) {
+			counts = append(counts, report.RotationsOf[f.Path])
 		}
-		return err
-	})
-	r.must(json.Unmarshal([]byte(r.logs(pod.Namespace, pod.Name, "c")), &report))
-	return report
+	}
+	return slices.Min(counts)
+}
+
+// endPods has all programs end and report, deletes all Pods, and looks for what is
+// left.
+func (s *csiStory) endPods() {
+	s.Helper()
+	// Long enough that one which has seen no rotation would have been refused.
+	if ran := time.Since(s.began); ran < brief+time.Minute {
+		s.Errorf("the programs ran for %s, which shows nothing", ran)
+	}
+	if report := s.referee.Report(); report.Lapsed+report.WrongIdentity+report.Broken > 0 {
+		s.Errorf("of the tokens in the files: %+v", report)
+	}
+	for _, id := range s.processes("consumer") {
+		s.must(syscall.Kill(id, syscall.SIGTERM))
+	}
+	for _, pod := range s.pods {
+		for _, f := range s.csiFiles(pod) {
+			s.referee.Release(f.Path)
+		}
+		for i, report := range s.podReports(pod) {
+			s.count(pod.Name, report)
+			if i >= len(pod.Spec.InitContainers) && report.Tokens < 2 {
+				s.Errorf("Pod %s used %d tokens", pod.Name, report.Tokens)
+			}
+		}
+	}
+	s.run("delete", "pods", "--namespace=csi", "--all", "--grace-period=1", "--timeout="+patience.String())
+	if left := s.ourMounts(); len(left) > 0 {
+		s.Errorf("mounts are left: %q", left)
+	}
+}
+
+// count adds what a program has reported.
+func (s *csiStory) count(name string, report consumed) {
+	s.Helper()
+	s.requests += report.Requests
+	if report.Failed+report.Unready+report.Unreachable > 0 || report.Requests == 0 {
+		s.Errorf("the program of Pod %s: %+v", name, report)
+	}
 }

@@ -207,9 +207,14 @@ func (r *rig) runPod(pod *corev1.Pod) *corev1.Pod {
 			r.must(err)
 		}
 	})
-	var running *corev1.Pod
+	return r.running(pod)
+}
+
+// running waits until a Pod that was created runs.
+func (r *rig) running(pod *corev1.Pod) (running *corev1.Pod) {
+	r.Helper()
 	r.eventually("Pod "+pod.Name+" to run", func() (err error) {
-		running, err = pods.Get(r.ctx, pod.Name, metav1.GetOptions{})
+		running, err = r.client.CoreV1().Pods(pod.Namespace).Get(r.ctx, pod.Name, metav1.GetOptions{})
 		if err == nil && running.Status.Phase != corev1.PodRunning {
 			err = fmt.Errorf("it is %s", running.Status.Phase)
 		}
