@@ -9,6 +9,34 @@ import (
 	"strings"
 )
 
+// Mount is one line of a mountinfo; see proc_pid_mountinfo(5).
+type Mount struct {
+	// Device is major:minor of the file system.
+	Device string
+	// Root is what of the file system is mounted, a directory or a file. It ends in
+	// "//deleted" if that is no longer there.
+	Root string
+	// Point is where, by the root directory of the process.
+	Point string
+	// Type is the file system's, and Source what it is of.
+	Type, Source string
+}
+
+// Parse reads a mountinfo, in the order of mounting.
+func Parse(mountinfo []byte) []Mount {
+	var mounts []Mount
+	for lines := bufio.NewScanner(bytes.NewReader(mountinfo)); lines.Scan(); {
+		left, right, found := strings.Cut(lines.Text(), " - ")
+		before, after := strings.Fields(left), strings.Fields(right)
+		if found && len(before) > 4 && len(after) > 1 {
+			mounts = append(mounts, Mount{
+				Device: before[2], Root: unescape(before[3]), Point: unescape(before[4]), Type: after[0], Source: unescape(after[1]),
+			})
+		}
+	}
+	return mounts
+}
+
 // List returns where a tmpfs of ours is mounted, in the order of mounting. It reads
 // all mounts of the machine, so it is not for a pass over one volume.
 func List() ([]string, error) {
@@ -17,12 +45,9 @@ func List() ([]string, error) {
 		return nil, fmt.Errorf("listing mounts: %w", err)
 	}
 	var points []string
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
-		// See proc_pid_mountinfo(5): after a lone dash come type and source.
-		left, right, found := strings.Cut(lines.Text(), " - ")
-		before, after := strings.Fields(left), strings.Fields(right)
-		if found && len(before) > 4 && len(after) > 1 && after[0] == "tmpfs" && after[1] == Source {
-			points = append(points, unescape(before[4]))
+	for _, m := range Parse(text) {
+		if m.Type == "tmpfs" && m.Source == Source {
+			points = append(points, m.Point)
 		}
 	}
 	return points, nil
