@@ -18,7 +18,7 @@ func (t *Token) Print(w io.Writer, now time.Time) error { return t.print(w, "", 
 func (t *Token) print(w io.Writer, indent string, now time.Time) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) {
-		_, _ = fmt.Fprintf(tw, "%s%s:\t%s\n", indent, name, printable(fmt.Sprintf(format, args...)))
+		_, _ = fmt.Fprintf(tw, "%s%s:\t%s\n", indent, name, Printable(fmt.Sprintf(format, args...)))
 	}
 	line("kind", "%s", kindText[t.Kind])
 	line("service account", "%s/%s", t.Namespace, object(t.ServiceAccount))
@@ -74,9 +74,9 @@ var kindText = map[Kind]string{
 	KindLegacy:   "legacy: from a Secret, never expires",
 }
 
-// printable quotes what could pass for more than one line, or move a terminal's
+// Printable quotes what could pass for more than one line, or move a terminal's
 // cursor: claims and names of files are somebody else's words.
-func printable(s string) string {
+func Printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
 	}
@@ -118,10 +118,10 @@ func (v *Volume) Print(w io.Writer, now time.Time) error {
 		_, _ = fmt.Fprintf(w, "  generation %s, an old one\n", name)
 	}
 	for _, l := range v.Links {
-		_, _ = fmt.Fprintf(w, "  link        %s -> %s\n", printable(l.Name), printable(l.Target))
+		_, _ = fmt.Fprintf(w, "  link        %s -> %s\n", Printable(l.Name), Printable(l.Target))
 	}
 	for _, f := range v.Files {
-		_, _ = fmt.Fprintf(w, "  %s  %s  %d bytes\n", f.Mode, printable(f.Path), f.Size)
+		_, _ = fmt.Fprintf(w, "  %s  %s  %d bytes\n", f.Mode, Printable(f.Path), f.Size)
 		if f.Token != nil {
 			if err := f.Token.print(w, "      ", now); err != nil {
 				return err
@@ -133,7 +133,7 @@ func (v *Volume) Print(w io.Writer, now time.Time) error {
 		return err
 	}
 	for _, p := range v.Problems {
-		_, _ = fmt.Fprintf(w, "  WRONG: %s\n", printable(p))
+		_, _ = fmt.Fprintf(w, "  WRONG: %s\n", Printable(p))
 	}
 	return nil
 }

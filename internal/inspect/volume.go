@@ -108,7 +108,7 @@ func readOnce(dir string, now time.Time) (*Volume, error) {
 			problem("..data_tmp was left by a writer that was interrupted")
 		case atomicdir.IsGeneration(name):
 			v.Old = append(v.Old, name)
-			if now.Sub(v.WrittenAt) > graceBound {
+			if !v.WrittenAt.IsZero() && now.Sub(v.WrittenAt) > graceBound {
 				problem("generation %s is an old one, and the current one was written %s ago", name, now.Sub(v.WrittenAt).Round(time.Second))
 			}
 		case link != "..data/"+name:
@@ -122,14 +122,23 @@ func readOnce(dir string, now time.Time) (*Volume, error) {
 		if _, err := os.Lstat(filepath.Join(dir, first)); err != nil {
 			problem("%s has no link to it", f.Path)
 		}
-		switch t := f.Token; {
-		case t != nil && t.Expired:
-			problem("%s holds a token that expired at %s", f.Path, t.ExpiresAt.UTC().Format(time.RFC3339))
-		case t != nil && t.Overdue:
-			problem("%s holds a token that was to be replaced by %s", f.Path, t.Deadline.UTC().Format(time.RFC3339))
+		if lapsed := f.Lapsed(); lapsed != "" {
+			problem("%s", lapsed)
 		}
 	}
 	return v, nil
+}
+
+// Lapsed is the problem with a token whose time is over, as it is among those of the
+// volume; empty if there is none.
+func (f File) Lapsed() string {
+	switch t := f.Token; {
+	case t != nil && t.Expired:
+		return fmt.Sprintf("%s holds a token that expired at %s", f.Path, t.ExpiresAt.UTC().Format(time.RFC3339))
+	case t != nil && t.Overdue:
+		return fmt.Sprintf("%s holds a token that was to be replaced by %s", f.Path, t.Deadline.UTC().Format(time.RFC3339))
+	}
+	return ""
 }
 
 // readFiles lists the generation's files.
