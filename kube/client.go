@@ -118,6 +118,15 @@ func newScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
+// contentConfig is how requests and answers are written.
+func contentConfig(scheme *runtime.Scheme) rest.ContentConfig {
+	return rest.ContentConfig{
+		ContentType:          runtime.ContentTypeProtobuf,
+		AcceptContentTypes:   runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
+		NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
+	}
+}
+
 // newClient makes a client; it makes no request.
 func newClient(o Options) (*Client, error) {
 	connection := &connection{kubeconfig: o.Kubeconfig, userAgent: o.UserAgent}
@@ -130,12 +139,7 @@ func newClient(o Options) (*Client, error) {
 	}
 	c := &Client{node: o.NodeName, connection: connection, report: o.Report, reportFiles: o.ReportCredential, ownObjects: o.OwnObjects}
 	c.base = &rest.Config{
-		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst,
-		ContentConfig: rest.ContentConfig{
-			ContentType:          runtime.ContentTypeProtobuf,
-			AcceptContentTypes:   runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
-			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
-		},
+		Host: connection.current.Load().base.String(), QPS: o.QPS, Burst: o.Burst, ContentConfig: contentConfig(scheme),
 	}
 	c.events = newEvents(c)
 	if c.authn, err = c.restClient(connection, "/apis", authenticationv1.SchemeGroupVersion, nil); err != nil {
