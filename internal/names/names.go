@@ -16,6 +16,8 @@ const (
 	MetricsNamespace = "projectord"
 	// EnvPrefix prefixes the environment form of a flag.
 	EnvPrefix = "PROJECTORD_"
+	// Image is the container image's, as it is built here.
+	Image = "ghcr.io/token-projector/projectord:dev"
 	// DefaultRoot is where volumes lie unless told otherwise.
 	DefaultRoot = "/var/lib/projectord"
 	// DefaultSocket serves runtimes unless told otherwise.
