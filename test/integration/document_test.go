@@ -15,21 +15,25 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-var update = flag.Bool("update", false, "rewrite the output in docs/tokens.md")
+var update = flag.Bool("update", false, "rewrite the output in docs/tokens.md and docs/operating.md")
 
-// tokensDocument has the output of commands in it, block by block; the tests
+// These have the output of commands in them, block by block; the tests
 // that make them compare, and -update writes.
-const tokensDocument = "../../docs/tokens.md"
+const (
+	tokensDocument    = "../../docs/tokens.md"
+	operatingDocument = "../../docs/operating.md"
+)
 
 // document collects the output of commands by the name of their block.
 type document struct {
 	*world
+	path   string
 	names  map[string]string // what differs at each run -> what stands for it
 	blocks map[string]string
 }
 
 func (w *world) newDocument() *document {
-	return &document{world: w, blocks: map[string]string{}, names: map[string]string{
+	return &document{world: w, path: tokensDocument, blocks: map[string]string{}, names: map[string]string{
 		w.ns: "shop", w.node: "node-1", w.root(): "/var/lib/projectord", w.cluster.URL(): "https://10.0.0.1:6443",
 	}}
 }
@@ -44,6 +48,7 @@ var varying = []struct {
 	{regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`), "kube-api-access-…"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:]+Z \((in )?[0-9hms]+( ago)?\)`), "…"},
 	{regexp.MustCompile(`\b\d+ bytes`), "… bytes"},
+	{regexp.MustCompile(`\b(written|good for) \d[0-9hms]*\b`), "$1 …"},
 	{regexp.MustCompile(`key [A-Za-z0-9_-]{20,}`), "key …"},
 	{regexp.MustCompile(`"jwks_uri":"https://[^/]+/`), `"jwks_uri":"https://10.0.0.1:6443/`},
 	{regexp.MustCompile(`"resourceVersion": "\d+"`), `"resourceVersion": "…"`},
@@ -103,22 +108,22 @@ func (d *document) compare() {
 	d.Helper()
 	documentMu.Lock()
 	defer documentMu.Unlock()
-	content, err := os.ReadFile(tokensDocument)
+	content, err := os.ReadFile(d.path)
 	d.must(err)
 	updated := string(content)
 	for name, want := range d.blocks {
 		pattern := regexp.MustCompile(`(?s)<!-- begin ` + name + ` -->.*<!-- end ` + name + ` -->`)
 		got := pattern.FindString(updated)
 		if got == "" {
-			d.Errorf("%s has no block %s", tokensDocument, name)
+			d.Errorf("%s has no block %s", d.path, name)
 		} else if got != want {
 			updated = strings.Replace(updated, got, want, 1)
 			if !*update {
-				d.Errorf("block %s of %s is not what the commands print now (run this test with -update):\n%s\nwant\n%s", name, tokensDocument, got, want)
+				d.Errorf("block %s of %s is not what the commands print now (run this test with -update):\n%s\nwant\n%s", name, d.path, got, want)
 			}
 		}
 	}
 	if *update {
-		d.must(os.WriteFile(tokensDocument, []byte(updated), 0644))
+		d.must(os.WriteFile(d.path, []byte(updated), 0644))
 	}
 }
