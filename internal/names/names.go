@@ -18,10 +18,12 @@ const (
 	EnvPrefix = "PROJECTORD_"
 	// Image is the container image's, as it is built here.
 	Image = "ghcr.io/token-projector/projectord:dev"
+	// CLIEnvPrefix prefixes the environment form of a flag of CLI.
+	CLIEnvPrefix = "PROJECTORCTL_"
+	// DefaultSocket is where the API for runtimes is served unless told otherwise.
+	DefaultSocket = "/run/projectord/admin/projectord.sock"
 	// DefaultRoot is where volumes lie unless told otherwise.
 	DefaultRoot = "/var/lib/projectord"
-	// DefaultSocket serves runtimes unless told otherwise.
-	DefaultSocket = "/run/projectord/admin/projectord.sock"
 	// DefaultHTTPAddress serves metrics and health unless told otherwise.
 	DefaultHTTPAddress = "127.0.0.1:9843"
 )
