@@ -10,26 +10,20 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/token-projector/token-projector/internal/doctor"
-	"github.com/token-projector/token-projector/internal/inspect"
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
-	tokenprojectorv1alpha1 "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
 )
 
 type doctorFlags struct {
-	output, socket, root, kubeletDir, kubeconfig, httpAddress string
-	pid                                                       int
+	app                                               *app
+	output, root, kubeletDir, kubeconfig, httpAddress string
+	pid                                               int
 }
 
-// doctorSocket is where projectord serves its API unless told otherwise.
-const doctorSocket = names.DefaultSocket
-
-func doctorCommand() *cobra.Command {
-	f := doctorFlags{}
+func (a *app) doctorCommand() *cobra.Command {
+	f := doctorFlags{app: a}
 	cmd := &cobra.Command{
 		Use:   "doctor [POD_UID|VOLUME_DIRECTORY]",
 		Short: "Say why a Pod has a bad token",
@@ -51,15 +45,11 @@ containers see it needs root in the host's PID namespace.`,
 			if len(args) > 1 {
 				return usageError{fmt.Errorf("doctor takes one POD_UID or VOLUME_DIRECTORY at most, not %d", len(args))}
 			}
-			if len(args) == 1 && inspect.IsTokenItself(args[0]) {
-				return errTokenArgument
-			}
 			return nil
 		},
 		RunE: f.run,
 	}
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "text or json")
-	cmd.Flags().StringVar(&f.socket, "socket", doctorSocket, "where projectord serves its API")
 	cmd.Flags().StringVar(&f.root, "root-dir", names.DefaultRoot, "the --root-dir of projectord")
 	cmd.Flags().StringVar(&f.kubeletDir, "kubelet-dir", kubelet.DefaultDir, "the --root-dir of the kubelet, if this node has one")
 	cmd.Flags().StringVar(&f.httpAddress, "http-address", names.DefaultHTTPAddress, "the --http-address of projectord")
@@ -70,11 +60,6 @@ containers see it needs root in the host's PID namespace.`,
 }
 
 func (f *doctorFlags) run(cmd *cobra.Command, args []string) error {
-	for _, value := range []string{f.output, f.socket, f.root, f.kubeletDir, f.httpAddress, f.kubeconfig} {
-		if inspect.IsTokenItself(value) {
-			return errTokenArgument // before any message repeats it
-		}
-	}
 	if f.output != "text" && f.output != "json" {
 		return usageError{fmt.Errorf("invalid --output %q: want text or json", f.output)}
 	}
@@ -105,18 +90,18 @@ func (f *doctorFlags) run(cmd *cobra.Command, args []string) error {
 }
 
 func (f *doctorFlags) examine(ctx context.Context, args []string) ([]doctor.Result, error) {
-	conn, err := grpc.NewClient("unix:"+f.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	daemon, err := f.app.connect()
 	if err != nil {
-		return nil, usageError{fmt.Errorf("invalid --socket: %w", err)}
+		return nil, err
 	}
-	defer func() { _ = conn.Close() }()
+	defer daemon.close()
 	host, err := os.Hostname()
 	if err != nil {
 		host = "NODE" // it is only for an advice
 	}
 	d := doctor.Doctor{
 		RootDir: f.root, KubeletDir: f.kubeletDir, Kubeconfig: f.kubeconfig, HTTPAddress: f.httpAddress, PID: f.pid,
-		Socket: f.socket, Daemon: tokenprojectorv1alpha1.NewVolumeServiceClient(conn),
+		Socket: f.app.socket, Daemon: daemon,
 		Node: cmp.Or(os.Getenv("NODE_NAME"), host), Proc: "/proc", UID: os.Geteuid(), Now: time.Now(),
 	}
 	if len(args) == 1 {

@@ -50,9 +50,6 @@ token or its signature.`,
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("inspect takes one FILE, DIRECTORY or -, not %d", len(args))}
 			}
-			if inspect.IsTokenItself(args[0]) {
-				return errTokenArgument
-			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
@@ -70,11 +67,6 @@ type result interface {
 }
 
 func (f *inspectFlags) run(cmd *cobra.Command, path string) error {
-	for _, value := range []string{f.output, f.kubeconfig, f.jwks} {
-		if inspect.IsTokenItself(value) {
-			return errTokenArgument // before any message repeats it
-		}
-	}
 	if f.output != "text" && f.output != "json" {
 		return usageError{fmt.Errorf("invalid --output %q: want text or json", f.output)}
 	}

@@ -30,6 +30,7 @@ func wipeCommand() *cobra.Command {
 		Long: `Remove all volumes below a root directory, their mounts, and the directory itself.
 It refuses a directory that a projectord serves, one that none has ever served, and
 one that belongs to a live kubelet. Workloads that still use a volume lose it.`,
+		Example: "  projectorctl wipe --root-dir " + names.DefaultRoot,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{errors.New("wipe takes no arguments; name the directory with --root-dir")}
