@@ -121,8 +121,8 @@ remove what a projectord has left. No command shows a token.
 		},
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", defaultSocket(), "projectord's socket; $"+socketEnv+" is its default")
-	root.AddCommand(a.listCommand(), a.getCommand(), a.publishCommand(), a.unpublishCommand(), a.rotateCommand())
-	root.AddCommand(inspectCommand(), wipeCommand(), a.doctorCommand(), a.versionCommand())
+	root.AddCommand(a.listCommand(), a.getCommand(), a.watchCommand(), a.publishCommand(), a.unpublishCommand(), a.rotateCommand())
+	root.AddCommand(inspectCommand(), a.doctorCommand(), wipeCommand(), a.versionCommand())
 	return root
 }
 

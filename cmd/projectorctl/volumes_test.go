@@ -88,7 +88,7 @@ func TestFailures(t *testing.T) {
 		{"denied", answers(codes.PermissionDenied), "list", exitFailure, "projectord: the server's words"},
 		{"not this Pod", answers(codes.FailedPrecondition), "publish default/web u", exitFailure, "projectord: the server's words"},
 		{"the API server is away", answers(codes.Unavailable), "rotate u/v", exitNotReady, "projectord: the server's words"},
-		{"too many calls", answers(codes.ResourceExhausted), "list", exitNotReady, "projectord: the server's words"},
+		{"too many calls", answers(codes.ResourceExhausted), "watch", exitNotReady, "projectord: the server's words"},
 		{"another call", answers(codes.Aborted), "unpublish u/v", exitNotReady, "projectord: the server's words"},
 		{"can't be written", nothing, "publish vault/vault-agent-5d8c7f9b6d-x7x2p " + agentUID + " --wait", exitNotReady, "is not written yet: the ServiceAccount vault/vault-agent does not exist"},
 		{"pending is no failure without --wait", nothing, "publish vault/vault-agent-5d8c7f9b6d-x7x2p " + agentUID, exitOK, ""},
@@ -136,7 +136,7 @@ func TestNobodyThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, socket := range map[string]string{"no socket": filepath.Join(dir, "none"), "a socket of a dead process": dead} {
-		for _, command := range []string{"list", "unpublish default/web/v"} {
+		for _, command := range []string{"list", "watch", "unpublish default/web/v"} {
 			code, stdout, stderr := ctl(t, socket, strings.Fields(command)...)
 			if want := "nobody listens on " + socket; code != exitUnreachable || stdout != "" || !strings.Contains(stderr, want) {
 				t.Errorf("%s: %s: exit %d, %q, %q", name, command, code, stdout, stderr)
