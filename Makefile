@@ -131,9 +131,10 @@ lint: bin/golangci-lint bin/buf ## check style, formatting, go.mod files, proto/
 	GOARCH=arm64 go build ./...
 
 .PHONY: generate
-generate: bin/buf ## rewrite what is generated: docs/flags.md, the PrometheusRule, Go code of proto/
+generate: bin/buf ## rewrite what is generated: docs/flags.md, docs/projectorctl.md, the PrometheusRule, Go code of proto/
 	bin/buf generate
 	go test ./cmd/projectord -run TestFlagsAreDocumented -update
+	go test ./cmd/projectorctl -run TestDocumentedOutput -update
 	@{ echo '# Generated from deploy/monitoring/alerts.yaml by `make generate`.'; \
 		printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 			'metadata:' '  name: projectord' '  namespace: projectord' 'spec:'; \
