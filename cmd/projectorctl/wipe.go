@@ -13,7 +13,7 @@ import (
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
 	"github.com/token-projector/token-projector/internal/rootlock"
-	"github.com/token-projector/token-projector/internal/runtimeapi"
+	"github.com/token-projector/token-projector/internal/socket"
 	"github.com/token-projector/token-projector/projector"
 )
 
@@ -79,7 +79,7 @@ func (f *wipeFlags) wipe(ctx context.Context, out io.Writer) error {
 	}
 	removed, err := projector.Wipe(root)
 	if err == nil { // as the DaemonSet has it; elsewhere it is not below the root directory
-		err = runtimeapi.Remove(filepath.Join(root, "admin", filepath.Base(names.DefaultSocket)))
+		err = socket.Remove(filepath.Join(root, "admin", filepath.Base(names.DefaultSocket)))
 	}
 	if err != nil {
 		return errors.Join(err, lock.Release())

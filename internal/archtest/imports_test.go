@@ -38,7 +38,7 @@ var why = map[string]map[string]string{
 		module + "kube":                                 "wiring",
 		module + "rotation":                             "hands a token over",
 		module + "internal/doctor":                      "wiring",
-		module + "internal/runtimeapi":                  "removes its socket",
+		module + "internal/socket":                      "removes projectord's",
 	},
 	"cmd/projectord": {
 		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers and who serves",
@@ -124,6 +124,7 @@ var why = map[string]map[string]string{
 	"internal/names":    {},
 	"internal/rootlock": {"golang.org/x/sys/unix": "flock(2)"},
 	"internal/runtimeapi": {
+		module + "internal/socket":                           "removes what an earlier process left",
 		module + "internal/grpcerr":                          "codes",
 		module + "projector":                                 "tells it what runtimes want",
 		module + "projector/atomicdir":                       "the content of a volume",
@@ -146,6 +147,7 @@ var why = map[string]map[string]string{
 		"k8s.io/api/core/v1":                                 "what a Pod declares",
 		"k8s.io/apimachinery/pkg/types":                      "UIDs",
 	},
+	"internal/socket": {},
 	"kube": {
 		"github.com/fsnotify/fsnotify":               "follows the credential's files",
 		"k8s.io/api/authentication/v1":               "TokenRequest, SelfSubjectReview",

@@ -8,7 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
+
+	"github.com/token-projector/token-projector/internal/socket"
 )
 
 // listen makes the socket in a directory that nobody else can enter until both have
@@ -18,7 +19,7 @@ func listen(path string, peers Peers) (net.Listener, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	if err := removeStale(path); err != nil {
+	if err := socket.RemoveStale(path); err != nil {
 		return nil, err
 	}
 	l, err := net.Listen("unix", path)
@@ -64,40 +65,4 @@ func makeDir(dir string) error {
 			"give a directory of its own to the socket (--socket)", dir, os.Geteuid())
 	}
 	return os.Chmod(dir, 0700) //nolint:gosec // it is a directory
-}
-
-// removeStale removes a socket that nobody serves.
-func removeStale(path string) error {
-	st, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && st.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is there and is no socket: remove it, or choose another --socket", path)
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("another process serves %s: stop it, or choose another --socket", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("looking whether somebody serves an old socket: %w", err)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing an old socket: %w", err)
-	}
-	return nil
-}
-
-// Remove removes a socket that nobody serves, and its directory if nothing else is in
-// it. It is no error if there is none.
-func Remove(path string) error {
-	if err := removeStale(path); err != nil {
-		return err
-	}
-	err := os.Remove(filepath.Dir(path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, syscall.ENOTDIR) {
-		return fmt.Errorf("removing the socket's directory: %w", err)
-	}
-	return nil
 }

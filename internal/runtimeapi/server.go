@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/token-projector/token-projector/internal/socket"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/atomicdir"
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
@@ -142,7 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return serve(ctx, server, &limitedListener{Listener: listener}, s.hub.close) })
 	group.Go(func() error { s.hub.run(ctx, s.describe); return nil })
 	err = group.Wait()
-	return errors.Join(err, Remove(s.cfg.Socket))
+	return errors.Join(err, socket.Remove(s.cfg.Socket))
 }
 
 func serve(ctx context.Context, server *grpc.Server, l net.Listener, endStreams func()) error {
