@@ -3,6 +3,9 @@ package projector
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/token-projector/token-projector/projector/atomicdir"
 )
 
 // claim is a volume that somebody else asks for, and gives back: a kubelet, of a
@@ -36,9 +39,15 @@ func (p *Projector) Publish(key Key) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if c := p.claims[key]; c != nil && c.csi {
+		return errOfCSI
+	}
 	p.claimLocked(key, claim{path: path})
 	return nil
 }
+
+// errOfCSI is for who would publish, or remove, what a kubelet has claimed.
+var errOfCSI = fmt.Errorf("%w: it is a volume of the CSI driver, which the kubelet publishes and gives back", ErrDeclaration)
 
 func (p *Projector) claimLocked(key Key, to claim) {
 	c, ok := p.claims[key]
@@ -47,6 +56,7 @@ func (p *Projector) claimLocked(key Key, to claim) {
 		p.claims[key] = c
 	}
 	c.path, c.csi, c.ending, c.err = to.path, to.csi, to.ending, nil
+	p.order.end(key, to.ending)
 	p.entryLocked(key)
 	p.addLocked(key)
 }
@@ -54,14 +64,36 @@ func (p *Projector) claimLocked(key Key, to claim) {
 // ErrNotClaimed says that nobody has claimed a volume.
 var ErrNotClaimed = errors.New("the volume is not claimed")
 
-// Await waits until a claimed volume is published. It returns the error of a pass
-// that only a change of the Pod, of another object or of permissions can help, and
-// ctx's when that ends; the work goes on in both cases.
+// Await waits until a claimed volume is published, which it stays whatever fails from
+// then on. It returns the error of a pass that only a change of the Pod, of another
+// object or of permissions can help, and ctx's when that ends; the work goes on in
+// both cases.
 func (p *Projector) Await(ctx context.Context, key Key) error {
-	return p.follow(ctx, key, func(c *claim) (bool, error) {
+	err := p.follow(ctx, key, func(c *claim) (bool, error) {
 		v := p.volumes[key]
-		return c.err != nil || v != nil && v.served, c.err
+		if v != nil && v.served {
+			return true, nil
+		}
+		return c.err != nil, c.err
 	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	// An earlier process may have published what this one can't.
+	if published, reading := p.isPublished(key); published || reading != nil {
+		return reading
+	}
+	return err
+}
+
+// isPublished says whether a claimed volume holds anything, by the disk.
+func (p *Projector) isPublished(key Key) (bool, error) {
+	c, claimed := p.claimOf(key)
+	if !claimed {
+		return false, nil
+	}
+	set, err := p.medium.read(c.path, atomicdir.New(c.path))
+	return set.Generation != "", err
 }
 
 // Unclaim gives a volume back, and waits until nothing is mounted at path and its
@@ -83,9 +115,14 @@ func (p *Projector) Unpublish(ctx context.Context, key Key) error {
 
 func (p *Projector) giveBack(ctx context.Context, key Key, to claim) error {
 	p.mu.Lock()
+	if c := p.claims[key]; c != nil && c.csi && !to.csi {
+		p.mu.Unlock()
+		return errOfCSI
+	}
 	p.claimLocked(key, to)
 	p.mu.Unlock()
-	err := p.follow(ctx, key, func(c *claim) (bool, error) { return c.err != nil, c.err })
+	// A pass that was under way may fail with something else.
+	err := p.follow(ctx, key, func(c *claim) (bool, error) { return errors.Is(c.err, errRemoving), c.err })
 	if errors.Is(err, ErrNotClaimed) {
 		return nil
 	}
@@ -154,6 +191,7 @@ func (p *Projector) dropClaim(key Key) {
 	defer p.mu.Unlock()
 	if c, ok := p.claims[key]; ok && c.ending { // else it was claimed again meanwhile
 		delete(p.claims, key)
+		p.order.end(key, false)
 		close(c.changed)
 	}
 }

@@ -17,15 +17,19 @@ var ErrNoPod = errors.New("the API server has no Pod with this UID on this node"
 // ErrOtherPod says that a Pod is another than the one that is meant.
 var ErrOtherPod = errors.New("the API server has another Pod: namespace, name and UID are not of one Pod on this node")
 
-// lookForPod is for a claimed volume whose Pod is not known: what is published stays,
-// or goes in the end, but who waits for a first publication must not wait for ever.
-func (p *Projector) lookForPod(ctx context.Context, key Key, c claim) (again time.Time, err error) {
-	switch published, err := p.medium.present(c.path); {
-	case err != nil:
+// errUnseen is for a Pod that exists and is not known: see Cluster.ConfirmGone.
+var errUnseen = errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
+
+// lookForPod is for a claimed volume whose Pod is not known, which may be a watch that
+// has lost it. What a kubelet has claimed it gives back itself, and other volumes go
+// in the end; who waits for a first publication must not wait for ever.
+func (p *Projector) lookForPod(ctx context.Context, key Key) (again time.Time, err error) {
+	c, _ := p.claimOf(key)
+	published, err := p.medium.present(c.path)
+	if err != nil {
 		return time.Time{}, err
-	case published && c.csi:
-		return time.Time{}, errNoVerdict
-	case published:
+	}
+	if published && !c.csi {
 		return p.removeIfConfirmed(ctx, key)
 	}
 	if wait := p.settling(key); !wait.IsZero() {
@@ -35,10 +39,16 @@ func (p *Projector) lookForPod(ctx context.Context, key Key, c claim) (again tim
 	switch {
 	case err != nil:
 		return time.Time{}, fmt.Errorf("asking whether the Pod exists: %w", err)
-	case gone:
+	case !gone && p.cfg.Cluster.Pod(key.PodUID) != nil:
+		return time.Now(), errNoVerdict // it is known now, if only by what was just asked
+	case !gone:
+		return time.Time{}, errUnseen
+	}
+	p.rest(key, nil)
+	if !published {
 		return time.Time{}, ErrNoPod
 	}
-	return time.Now(), errNoVerdict // it is known now, if only by what was just asked
+	return time.Now().Add(checkInterval), errNoVerdict
 }
 
 // leftAlone ends a pass over a volume that is not to be served: what is published

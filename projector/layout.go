@@ -114,7 +114,7 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.
 		return time.Now(), errNoVerdict // it is known now, if only by what was just asked
 	}
 	if !confirmed {
-		return time.Time{}, errors.New("the API server has the Pod but the watch does not show it yet; its volume stays")
+		return time.Time{}, errUnseen
 	}
 	if err := p.hold(key); err != nil {
 		return time.Time{}, err
@@ -126,6 +126,9 @@ func (p *Projector) removeIfConfirmed(ctx context.Context, key Key) (again time.
 	return time.Time{}, p.remove(key)
 }
 
+// errRemoving marks what keeps a volume from being removed.
+var errRemoving = errors.New("removing a volume that is no longer wanted")
+
 // remove wipes a volume from disk and memory.
 func (p *Projector) remove(key Key) error {
 	path, err := p.path(key)
@@ -134,7 +137,7 @@ func (p *Projector) remove(key Key) error {
 	}
 	existed, err := p.medium.release(path)
 	if err != nil {
-		return fmt.Errorf("removing a volume that is no longer wanted: %w", err)
+		return fmt.Errorf("%w: %w", errRemoving, err)
 	}
 	if c, _ := p.claimOf(key); !c.csi { // else the directories above are not ours
 		removeEmpty(p.cfg.Root, filepath.Dir(path))

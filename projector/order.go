@@ -8,13 +8,15 @@ import (
 	"k8s.io/client-go/util/workqueue"
 )
 
-// order hands keys out by urgency: volumes with a token that has expired, then
-// those that nothing is published in, then the others by what is left of their
+// order hands keys out by urgency: volumes that are to be removed, because that needs
+// no API server and somebody waits for it, then those with a token that has expired,
+// then those that nothing is published in, then the others by what is left of their
 // tokens' lives. It is what the work queue keeps its keys in, and is guarded by
 // the queue's lock but for deadlines.
 type order struct {
 	mu        sync.Mutex
 	deadlines map[Key]time.Time
+	ending    map[Key]bool
 
 	waiting keyHeap
 	pushed  uint64
@@ -22,7 +24,7 @@ type order struct {
 
 var _ workqueue.Queue[Key] = (*order)(nil)
 
-func newOrder() *order { return &order{deadlines: map[Key]time.Time{}} }
+func newOrder() *order { return &order{deadlines: map[Key]time.Time{}, ending: map[Key]bool{}} }
 
 // set says when the first of a volume's tokens lapses; zero is never.
 func (o *order) set(key Key, deadline time.Time) {
@@ -35,6 +37,23 @@ func (o *order) set(key Key, deadline time.Time) {
 	o.deadlines[key] = deadline
 }
 
+// end says whether a volume is to be removed.
+func (o *order) end(key Key, ending bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if ending {
+		o.ending[key] = true
+	} else {
+		delete(o.ending, key)
+	}
+}
+
+func (o *order) ends(key Key) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending[key]
+}
+
 // get is what was set, zero if nothing was.
 func (o *order) get(key Key) time.Time {
 	o.mu.Lock()
@@ -42,13 +61,25 @@ func (o *order) get(key Key) time.Time {
 	return o.deadlines[key]
 }
 
-// Touch implements workqueue.Queue. A key that is added again keeps its place.
-func (o *order) Touch(Key) {}
+// Touch implements workqueue.Queue. A key that is added again keeps its place, unless
+// it is to be removed by now.
+func (o *order) Touch(key Key) {
+	if !o.ends(key) {
+		return
+	}
+	for i := range o.waiting {
+		if o.waiting[i].key == key {
+			o.waiting[i].ending = true
+			heap.Fix(&o.waiting, i)
+			return
+		}
+	}
+}
 
 // Push implements workqueue.Queue.
 func (o *order) Push(key Key) {
 	o.pushed++
-	heap.Push(&o.waiting, waitingKey{key: key, deadline: o.get(key), number: o.pushed, at: time.Now()})
+	heap.Push(&o.waiting, waitingKey{key: key, ending: o.ends(key), deadline: o.get(key), number: o.pushed, at: time.Now()})
 }
 
 // Len implements workqueue.Queue.
@@ -59,6 +90,7 @@ func (o *order) Pop() Key { return heap.Pop(&o.waiting).(waitingKey).key }
 
 type waitingKey struct {
 	key      Key
+	ending   bool
 	deadline time.Time
 	number   uint64    // of the push
 	at       time.Time // of the push
@@ -67,12 +99,14 @@ type waitingKey struct {
 // class is 0 for what is most urgent.
 func (w waitingKey) class() int {
 	switch {
-	case w.deadline.IsZero():
-		return 1
-	case w.deadline.Before(w.at):
+	case w.ending:
 		return 0
+	case w.deadline.IsZero():
+		return 2
+	case w.deadline.Before(w.at):
+		return 1
 	}
-	return 2
+	return 3
 }
 
 type keyHeap []waitingKey
@@ -84,7 +118,7 @@ func (h keyHeap) Less(i, j int) bool {
 	if a.class() != b.class() {
 		return a.class() < b.class()
 	}
-	if a.class() == 2 && !a.deadline.Equal(b.deadline) {
+	if a.class() == 3 && !a.deadline.Equal(b.deadline) {
 		return a.deadline.Before(b.deadline)
 	}
 	return a.number < b.number

@@ -48,9 +48,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		p.rest(key, pod)
 		return time.Time{}, p.leftAlone(key)
 	case awaited:
-		p.rest(key, pod)
-		c, _ := p.claimOf(key)
-		return p.lookForPod(ctx, key, c)
+		return p.lookForPod(ctx, key)
 	}
 
 	path, err := p.path(key)
