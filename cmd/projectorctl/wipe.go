@@ -28,7 +28,7 @@ func wipeCommand() *cobra.Command {
 		Use:   "wipe",
 		Short: "Remove everything that projectord has left on this node",
 		Long: `Remove all volumes below a root directory, their mounts, and the directory itself.
-It refuses a directory that a projectord serves, one that none has ever served, and
+The sockets that it had go too. It refuses a directory that a projectord serves, one that none has ever served, and
 one that belongs to a live kubelet. Workloads that still use a volume lose it.`,
 		Example: "  projectorctl wipe --root-dir " + names.DefaultRoot,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -78,8 +78,8 @@ func (f *wipeFlags) wipe(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	removed, err := projector.Wipe(root)
-	if err == nil { // as the DaemonSet has it; elsewhere it is not below the root directory
-		err = socket.Remove(filepath.Join(root, "admin", filepath.Base(names.DefaultSocket)))
+	if err == nil {
+		err = removeSockets(root, f.kubeletDir)
 	}
 	if err != nil {
 		return errors.Join(err, lock.Release())
@@ -89,4 +89,15 @@ func (f *wipeFlags) wipe(ctx context.Context, out io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "removed %d volumes and %s\n", removed, root)
 	return err
+}
+
+// removeSockets removes those that projectord serves where the DaemonSet runs it: of
+// runtimes below the root directory, elsewhere it removes that itself, and of the CSI
+// driver, which a kubelet would go on calling.
+func removeSockets(root, kubeletDir string) error {
+	return errors.Join(
+		socket.Remove(filepath.Join(root, "admin", filepath.Base(names.DefaultSocket))),
+		socket.RemoveStale(filepath.Join(kubeletDir, "plugins_registry", names.CSIDriver+"-reg.sock")),
+		socket.Remove(filepath.Join(kubeletDir, "plugins", names.CSIDriver, "csi.sock")),
+	)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/token-projector/token-projector/internal/kubelet"
+	"github.com/token-projector/token-projector/internal/names"
 	"github.com/token-projector/token-projector/internal/rootlock"
 )
 
@@ -104,4 +105,36 @@ func serve(t *testing.T, root string, ended bool) {
 		return
 	}
 	t.Cleanup(func() { _ = lock.Release() })
+}
+
+// TestWipeSockets: those of the CSI driver go, unless somebody serves them.
+func TestWipeSockets(t *testing.T) {
+	root, kubeletDir := t.TempDir(), t.TempDir()
+	stale := filepath.Join(kubeletDir, "plugins_registry", names.CSIDriver+"-reg.sock")
+	served := filepath.Join(kubeletDir, "plugins", names.CSIDriver, "csi.sock")
+	var listeners []*net.UnixListener
+	for _, path := range []string{stale, served} {
+		if err := os.MkdirAll(filepath.Dir(path), 0700); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		listeners = append(listeners, l)
+	}
+	_ = listeners[0].Close()
+	if err := removeSockets(root, kubeletDir); err == nil || !strings.Contains(err.Error(), "another process serves "+served) {
+		t.Errorf("a driver that runs: %v", err)
+	}
+	_ = listeners[1].Close()
+	if err := removeSockets(root, kubeletDir); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{stale, filepath.Dir(served)} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
 }

@@ -2,6 +2,8 @@ package csi
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/token-projector/token-projector/internal/mount"
 )
@@ -16,7 +18,16 @@ func (d *Driver) Adopt(v Volumes) error {
 	if err != nil {
 		return fmt.Errorf("looking for CSI volumes of an earlier process: %w", err)
 	}
-	for _, path := range points {
+	// Mounts are told by the path that is no link, and the kubelet tells its own.
+	real, err := filepath.EvalSymlinks(d.cfg.KubeletDir)
+	if err != nil {
+		return fmt.Errorf("looking for the kubelet's directory (is --kubelet-dir right?): %w", err)
+	}
+	for _, point := range points {
+		path := point
+		if below, ok := strings.CutPrefix(point, real+"/"); ok {
+			path = filepath.Join(d.cfg.KubeletDir, below)
+		}
 		if key, err := parseTarget(d.cfg.KubeletDir, path); err == nil {
 			v.Claim(key, path)
 		}

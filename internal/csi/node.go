@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/internal/grpcerr"
+	"github.com/token-projector/token-projector/internal/mount"
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
 )
@@ -44,6 +45,14 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 	volumes := d.adopted()
 	if volumes == nil {
 		return nil, status.Error(codes.Unavailable, "projectord is not connected to the API server yet: see its /readyz")
+	}
+	// The kubelet has the same path for a PersistentVolume whose name is the inline
+	// volume's.
+	if _, foreign, err := mount.At(r.TargetPath); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	} else if foreign {
+		return nil, status.Errorf(codes.FailedPrecondition, "something else is mounted at target_path %q: "+
+			"give the volume another name in the Pod's spec", r.TargetPath)
 	}
 	volumes.Claim(key, r.TargetPath)
 	err = volumes.Await(ctx, key)
@@ -157,9 +166,18 @@ func (d *Driver) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVo
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-// remove takes a volume away, also while the API server can't be reached and so
+// remove takes a volume away, if what is there is ours, also while the API server can't be reached and so
 // nothing is adopted yet: a Pod must not wait for that to end.
 func (d *Driver) remove(ctx context.Context, key projector.Key, path string) error {
+	switch ours, foreign, err := mount.At(path); {
+	case err != nil:
+		return err
+	case foreign && ours:
+		return fmt.Errorf("something else is mounted on top of the volume at %s: unmount that first", path)
+	case foreign:
+		d.cfg.Logger.Warn("something else is mounted where a volume is to be removed; it is left alone", "path", path)
+		return nil
+	}
 	d.adopting.RLock()
 	defer d.adopting.RUnlock()
 	if volumes := d.adopted(); volumes != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -81,6 +82,34 @@ func TestPublishThatCantBeUndone(t *testing.T) {
 	if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "something else") || !strings.Contains(err.Error(), "the mount is busy") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// TestForeignMount: what others have mounted at a target is neither written to nor
+// emptied.
+func TestForeignMount(t *testing.T) {
+	r := newRig(t)
+	if err := new(mount.Tmpfs).Available(r.kubelet); err != nil {
+		t.Skipf("nothing can be mounted: %v", err)
+	}
+	if err := r.driver.Adopt(r.volumes); err != nil {
+		t.Fatal(err)
+	}
+	theirs := t.TempDir()
+	file := filepath.Join(theirs, "file")
+	if err := errors.Join(os.WriteFile(file, nil, 0600), os.MkdirAll(r.target(), 0700), unix.Mount(theirs, r.target(), "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mount.Unmount(r.target()) })
+	if _, err := call(t, r.node.NodePublishVolume, r.publish()); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "something else is mounted") {
+		t.Errorf("published: %v", err)
+	}
+	if _, err := call(t, r.node.NodeUnpublishVolume, r.unpublish()); err != nil {
+		t.Errorf("unpublished: %v", err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	r.volumes.expect(t, 0, 0)
 }
 
 // TestAdoptFromMounts: what an earlier process has mounted in the kubelet's layout is

@@ -3,7 +3,9 @@ package mount
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -51,6 +53,29 @@ func List() ([]string, error) {
 		}
 	}
 	return points, nil
+}
+
+// At says what is mounted at a path itself: of us, and of somebody else on top of that
+// or alone. It reads all mounts, as List does.
+func At(path string) (ours, foreign bool, err error) {
+	if mounted, err := IsMountPoint(path); err != nil || !mounted {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, false, err
+	}
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false, false, fmt.Errorf("listing mounts: %w", err)
+	}
+	for _, m := range Parse(text) {
+		if m.Point != path {
+			continue
+		}
+		foreign = m.Type != "tmpfs" || m.Source != Source
+		ours = ours || !foreign
+	}
+	return ours, foreign, nil
 }
 
 // unescape undoes what the kernel does to white space and backslashes, as \040.

@@ -48,6 +48,11 @@ func TestCSIDocument(t *testing.T) {
 			t.Errorf("ClusterRole %s: %v", role, err)
 		}
 	}
+	for _, socket := range []string{driverSocket, "/var/lib/kubelet/plugins_registry/" + driverName + "-reg.sock", root} {
+		if exists(socket) {
+			t.Errorf("%s is left", socket)
+		}
+	}
 	if left := r.ourMounts(); len(left) != before {
 		t.Errorf("mounts are left: %q", left)
 	}

@@ -197,7 +197,7 @@ func (s *csiStory) absence() {
 	took := time.Since(began).Seconds()
 	fmt.Printf("RESULT csi_absent pods=%d gone_s=%.1f\n", len(going), took)
 	if took > goneLimit {
-		fmt.Printf("MISSED csi_absent gone_s=%.1f limit=%d\n", took, goneLimit)
+		s.Errorf("they went after %.1f s, want at most %d", took, goneLimit)
 	}
 	s.rollout(namespace, namespace)
 	s.oneMountEach()
