@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
@@ -16,35 +15,50 @@ import (
 
 // What callers may use up.
 const (
-	// callsPerSecond and callBurst are of each user. The burst is that of a runtime that
-	// starts, and publishes what it has.
+	// callsPerSecond and callBurst are of each accountable. The burst is that of a
+	// runtime that starts, and publishes what it has.
 	callsPerSecond = 500
 	callBurst      = 2000
 	// maxConnections are open at once; one more is closed.
 	maxConnections = 4096
-	// maxDenied of them are of who may not call.
-	maxDenied = 64
 )
 
-// limits are what each user has called. The users are those that may call, so they
-// are few.
+// accountable is on whose account calls are. Root is several programs, and one of them
+// that calls in a loop must not have the others refused; another user is one.
+type accountable struct {
+	uid uint32
+	pid int32 // of root
+}
+
+func (c caller) accountable() accountable {
+	if c.uid == 0 {
+		return accountable{pid: c.pid}
+	}
+	return accountable{uid: c.uid}
+}
+
+// limits are what has been called on whose account.
 type limits struct {
-	mu      sync.Mutex
-	calls   map[uint32]*rate.Limiter
-	reports rate.Sometimes
+	mu    sync.Mutex
+	calls map[accountable]*rate.Limiter
 }
 
 func newLimits() *limits {
-	return &limits{calls: map[uint32]*rate.Limiter{}, reports: rate.Sometimes{First: 3, Interval: time.Minute}}
+	return &limits{calls: map[accountable]*rate.Limiter{}}
 }
 
-func (l *limits) allow(uid uint32) bool {
+func (l *limits) allow(who accountable) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter, ok := l.calls[uid]
+	limiter, ok := l.calls[who]
 	if !ok {
+		for other, idle := range l.calls {
+			if idle.Tokens() >= callBurst { // a new one is no different
+				delete(l.calls, other)
+			}
+		}
 		limiter = rate.NewLimiter(callsPerSecond, callBurst)
-		l.calls[uid] = limiter
+		l.calls[who] = limiter
 	}
 	return limiter.Allow()
 }
@@ -53,10 +67,9 @@ func (l *limits) allow(uid uint32) bool {
 func (s *Server) admit(ctx context.Context) error {
 	who, err := callerOf(ctx)
 	if err != nil {
-		s.limits.reports.Do(func() { s.cfg.Logger.Warn("a call to the runtimes' API was denied", "error", err) })
 		return err
 	}
-	if !s.limits.allow(who.uid) {
+	if !s.limits.allow(who.accountable()) {
 		return status.Error(codes.ResourceExhausted, "too many calls: try again in a second")
 	}
 	return nil

@@ -33,6 +33,7 @@ type Peers struct {
 // caller is who made a connection, as the kernel says.
 type caller struct {
 	uid    uint32
+	pid    int32  // 0 if it is not in our PID namespace
 	denied string // why it may not call; empty if it may
 }
 
@@ -42,8 +43,9 @@ func (caller) AuthType() string { return "SO_PEERCRED" }
 // peerCredentials asks the kernel who has connected: it is the one who called
 // connect(2), as our user namespace sees it.
 type peerCredentials struct {
-	peers  Peers
-	denied chan struct{} // a place for each connection of who is denied
+	serverCredentials
+	peers   Peers
+	denials *denials
 }
 
 var _ credentials.TransportCredentials = peerCredentials{}
@@ -68,12 +70,10 @@ func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.A
 	if who.denied == "" {
 		return conn, who, nil
 	}
-	select {
-	case c.denied <- struct{}{}:
-		return &counted{Conn: conn, release: func() { <-c.denied }}, who, nil
-	default:
-		return nil, nil, errors.New("too many connections of callers that are denied")
+	if err := c.denials.take(conn, who); err != nil {
+		return nil, nil, err
 	}
+	return nil, nil, credentials.ErrConnDispatched
 }
 
 // identify says who is at the other end of a socket.
@@ -82,7 +82,7 @@ func (p Peers) identify(fd int) (caller, error) {
 	if err != nil {
 		return caller{}, err
 	}
-	who := caller{uid: cred.Uid}
+	who := caller{uid: cred.Uid, pid: cred.Pid}
 	switch {
 	case cred.Uid == 0, int(cred.Uid) == os.Geteuid(), slices.Contains(p.UIDs, cred.Uid), p.Group != nil && cred.Gid == *p.Group:
 	default:
@@ -97,35 +97,32 @@ func (p Peers) identify(fd int) (caller, error) {
 	return who, nil
 }
 
+// serverCredentials are the parts of credentials that are the same for all of a
+// server's.
+type serverCredentials struct{}
+
 // ClientHandshake implements credentials.TransportCredentials.
-func (peerCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (serverCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("these credentials are a server's")
 }
 
 // Info implements credentials.TransportCredentials.
-func (peerCredentials) Info() credentials.ProtocolInfo {
+func (serverCredentials) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "SO_PEERCRED"}
 }
+
+// OverrideServerName implements credentials.TransportCredentials.
+func (serverCredentials) OverrideServerName(string) error { return nil }
 
 // Clone implements credentials.TransportCredentials.
 func (c peerCredentials) Clone() credentials.TransportCredentials { return c }
 
-// OverrideServerName implements credentials.TransportCredentials.
-func (peerCredentials) OverrideServerName(string) error { return nil }
-
-// callerOf says who made a call, or that it may not be made. All calls of who is
-// denied have the same answer.
+// callerOf says who made a call.
 func callerOf(ctx context.Context) (caller, error) {
-	from, ok := peer.FromContext(ctx)
-	if !ok {
-		return caller{}, status.Error(codes.PermissionDenied, "nobody is known to call")
+	if from, ok := peer.FromContext(ctx); ok {
+		if who, ok := from.AuthInfo.(caller); ok {
+			return who, nil
+		}
 	}
-	who, ok := from.AuthInfo.(caller)
-	if !ok {
-		return caller{}, status.Error(codes.PermissionDenied, "nobody is known to call")
-	}
-	if who.denied != "" {
-		return caller{}, status.Error(codes.PermissionDenied, who.denied)
-	}
-	return who, nil
+	return caller{}, status.Error(codes.PermissionDenied, "nobody is known to call")
 }

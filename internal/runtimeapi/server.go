@@ -116,6 +116,8 @@ const (
 	maxIdle          = 10 * time.Minute
 )
 
+var keepIdle = grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle})
+
 // endTime is how long calls that are under way may take when the server ends.
 const endTime = 2 * time.Second
 
@@ -125,11 +127,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	denials := newDenials(listener.Addr(), s.cfg.Logger)
 	server := grpc.NewServer(
-		grpc.Creds(peerCredentials{s.cfg.Peers, make(chan struct{}, maxDenied)}),
+		grpc.Creds(peerCredentials{peers: s.cfg.Peers, denials: denials}),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(math.MaxInt32), grpc.MaxHeaderListSize(maxHeaders),
-		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout), keepIdle,
 		grpc.UnaryInterceptor(s.admitUnary), grpc.StreamInterceptor(s.admitStream),
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "no such method") }),
 	)
@@ -141,6 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(ctx, server, &limitedListener{Listener: listener}, s.hub.close) })
+	group.Go(func() error { return serve(ctx, denials.server(), denials, func() {}) })
 	group.Go(func() error { s.hub.run(ctx, s.describe); return nil })
 	err = group.Wait()
 	return errors.Join(err, socket.Remove(s.cfg.Socket))
