@@ -115,6 +115,7 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation
 	go test -run '^$$' -fuzz FuzzFromAttributes -fuzztime $(FUZZTIME) ./projector/payload
 	go test -run '^$$' -fuzz FuzzParseTarget -fuzztime $(FUZZTIME) ./internal/csi
+	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./internal/runtimeapi
 	go test -run '^$$' -fuzz FuzzCleanPath -fuzztime $(FUZZTIME) ./projector/atomicdir
 	@# The default of a minute for making each input smaller would leave none for running them.
 	go test -run '^$$' -fuzz FuzzPublishOverAnything -fuzzminimizetime 10x -fuzztime $(FUZZTIME) ./projector/atomicdir

@@ -64,10 +64,10 @@ func noVolume(key projector.Key) error {
 // ListVolumes implements api.VolumeServiceServer. A page begins after the id that its
 // token names, so that what comes and goes meanwhile moves nothing.
 func (s *Server) ListVolumes(_ context.Context, r *api.ListVolumesRequest) (*api.ListVolumesResponse, error) {
-	after, err := base64.RawURLEncoding.DecodeString(r.GetPageToken())
+	after, err := lastOf(r.GetPageToken())
 	switch {
-	case err != nil || len(after) > maxMessage:
-		return nil, status.Error(codes.InvalidArgument, "page_token: want next_page_token of an earlier answer")
+	case err != nil:
+		return nil, err
 	case r.GetPageSize() < 0:
 		return nil, status.Error(codes.InvalidArgument, "page_size: want 0 or more")
 	}
@@ -83,18 +83,33 @@ func (s *Server) ListVolumes(_ context.Context, r *api.ListVolumesRequest) (*api
 		size = pageSize
 	}
 	all := slices.DeleteFunc(n.Volumes.Volumes(), func(v projector.VolumeStatus) bool {
-		return r.GetPodUid() != "" && string(v.PodUID) != r.GetPodUid() || orderOf(v.Key) <= string(after)
+		return r.GetPodUid() != "" && string(v.PodUID) != r.GetPodUid() || orderOf(v.Key) <= after
 	})
 	slices.SortFunc(all, func(a, b projector.VolumeStatus) int { return strings.Compare(orderOf(a.Key), orderOf(b.Key)) })
 	out := &api.ListVolumesResponse{}
 	if len(all) > size {
 		all = all[:size]
-		out.NextPageToken = base64.RawURLEncoding.EncodeToString([]byte(orderOf(all[size-1].Key)))
+		out.NextPageToken = pageTokens.EncodeToString([]byte(orderOf(all[size-1].Key)))
 	}
 	for _, v := range all {
 		out.Volumes = append(out.Volumes, message(v))
 	}
 	return out, nil
+}
+
+var pageTokens = base64.RawURLEncoding.Strict()
+
+// lastOf is the order of the last volume of the page before, which its token has.
+func lastOf(token string) (string, error) {
+	if token == "" {
+		return "", nil
+	}
+	order, err := pageTokens.DecodeString(token)
+	uid, name, _ := strings.Cut(string(order), "/")
+	if err != nil || checkName("", uid) != nil || checkName("", name) != nil {
+		return "", status.Error(codes.InvalidArgument, "page_token: want next_page_token of an earlier answer")
+	}
+	return string(order), nil
 }
 
 // orderOf sorts volumes by their ids.
