@@ -1,7 +1,6 @@
 package runtimeapi
 
 import (
-	"context"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -10,10 +9,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/token-projector/token-projector/projector"
+	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
 )
 
 // TestSocketModes by who may use it.
@@ -235,24 +236,22 @@ func TestDeniedConnections(t *testing.T) {
 	}
 }
 
-// TestEndWithDenied: the server ends although one that is denied stays.
-func TestEndWithDenied(t *testing.T) {
-	needsRoot(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	here, there := net.Pipe()
-	defer func() { _ = there.Close() }()
-	d := newDenials(here.LocalAddr(), slog.New(slog.DiscardHandler))
-	done := make(chan error, 1)
-	go func() { done <- serve(ctx, d.server(), d, func() {}) }()
-	if err := d.take(here, caller{denied: "x"}); err != nil {
+// TestEndWithSilence: the server ends in its time although a connection never
+// says anything.
+func TestEndWithSilence(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, plain)
+	conn, err := net.Dial("unix", r.socket)
+	if err != nil {
 		t.Fatal(err)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	defer func() { _ = conn.Close() }()
+	if _, err := api.NewVolumeServiceClient(r.dial()).GetInfo(t.Context(), &api.GetInfoRequest{}); err != nil {
+		t.Fatal(err) // whose connection was accepted after that
 	}
-	if _, err := there.Read(make([]byte, 1)); err == nil {
-		t.Error("it is still open")
+	start := time.Now()
+	r.end()
+	if took := time.Since(start); took >= handshakeTimeout {
+		t.Errorf("it took %s", took)
 	}
 }

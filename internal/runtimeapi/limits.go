@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/time/rate"
@@ -93,7 +92,8 @@ func (s *Server) admitStream(server any, stream grpc.ServerStream, _ *grpc.Strea
 // find out why.
 type limitedListener struct {
 	net.Listener
-	open atomic.Int64
+	mu   sync.Mutex
+	open map[net.Conn]bool
 }
 
 // Accept implements net.Listener.
@@ -103,10 +103,35 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= maxConnections {
-			return &counted{Conn: conn, release: func() { l.open.Add(-1) }}, nil
+		if l.keep(conn) {
+			return &counted{Conn: conn, release: func() { l.forget(conn) }}, nil
 		}
-		l.open.Add(-1)
+		_ = conn.Close()
+	}
+}
+
+func (l *limitedListener) keep(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) >= maxConnections {
+		return false
+	}
+	l.open[conn] = true
+	return true
+}
+
+func (l *limitedListener) forget(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, conn)
+}
+
+// closeAll closes all connections. A server that stops waits for those that have not
+// said anything yet.
+func (l *limitedListener) closeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for conn := range l.open {
 		_ = conn.Close()
 	}
 }

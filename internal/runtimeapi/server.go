@@ -142,17 +142,19 @@ func (s *Server) Run(ctx context.Context) error {
 	s.cfg.Logger.Info("serving runtimes", "socket", s.cfg.Socket)
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serve(ctx, server, &limitedListener{Listener: listener}, s.hub.close) })
-	group.Go(func() error { return serve(ctx, denials.server(), denials, func() {}) })
+	limited := &limitedListener{Listener: listener, open: map[net.Conn]bool{}}
+	group.Go(func() error { return serve(ctx, server, limited, s.hub.close, limited.closeAll) })
+	group.Go(func() error { return serve(ctx, denials.server(), denials, func() {}, limited.closeAll) })
 	group.Go(func() error { s.hub.run(ctx, s.describe); return nil })
 	err = group.Wait()
 	return errors.Join(err, socket.Remove(s.cfg.Socket))
 }
 
-func serve(ctx context.Context, server *grpc.Server, l net.Listener, endStreams func()) error {
+// serve serves until ctx ends, and then for endTime at most what is under way.
+func serve(ctx context.Context, server *grpc.Server, l net.Listener, endStreams, closeAll func()) error {
 	stop := context.AfterFunc(ctx, func() {
 		endStreams() // they have no end of their own
-		defer time.AfterFunc(endTime, server.Stop).Stop()
+		defer time.AfterFunc(endTime, func() { closeAll(); server.Stop() }).Stop()
 		server.GracefulStop()
 	})
 	defer stop()
