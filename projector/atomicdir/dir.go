@@ -79,10 +79,11 @@ func IsGeneration(name string) bool {
 	return true
 }
 
-// newGeneration makes a name for a generation.
+// newGeneration makes a name for a generation. Later ones sort after earlier ones, as far
+// as the clock goes forward; what is random is for those of one moment.
 func newGeneration(now time.Time) string {
 	var buf [maxGenerationName]byte
-	name := now.UTC().AppendFormat(buf[:0], generationLayout)
+	name := now.UTC().AppendFormat(buf[:0], generationLayout+"000000000")
 	return string(strconv.AppendUint(name, uint64(rand.Uint32()), 10))
 }
 

@@ -95,3 +95,20 @@ func TestIsGeneration(t *testing.T) {
 		}
 	}
 }
+
+// TestGenerationsAreInOrder also within a second.
+func TestGenerationsAreInOrder(t *testing.T) {
+	at := time.Date(2026, 11, 22, 17, 30, 0, 9, time.UTC)
+	last := newGeneration(at)
+	for range 100 {
+		at = at.Add(time.Second/7 + time.Nanosecond)
+		next := newGeneration(at)
+		if next <= last || !IsGeneration(next) {
+			t.Errorf("%s comes after %s", next, last)
+		}
+		last = next
+	}
+	if same := newGeneration(at); same == last {
+		t.Error("two of one moment have one name")
+	}
+}
