@@ -76,14 +76,14 @@ func TestOldSockets(t *testing.T) {
 		t.Errorf("the first says %v", info)
 	}
 
-	leave := func(t *testing.T, make func(path string)) error {
+	leave := func(t *testing.T, leaveIt func(path string)) error {
 		t.Helper()
 		cfg := served.server.cfg
 		cfg.Socket, cfg.Logger = filepath.Join(t.TempDir(), "a/s"), slog.New(slog.DiscardHandler)
 		if err := os.Mkdir(filepath.Dir(cfg.Socket), 0700); err != nil {
 			t.Fatal(err)
 		}
-		make(cfg.Socket)
+		leaveIt(cfg.Socket)
 		listener, err := listen(cfg.Socket, cfg.Peers)
 		if err == nil {
 			_ = listener.Close()
@@ -199,14 +199,14 @@ func TestImpostors(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.addPod("here", "v")
-			r.node.set(ready(projector.Key{PodUID: "here", Volume: "v"}, "..1"))
+			r.node.set(ready(projector.Key{PodUID: "here", Volume: "v"}, "..7"))
 			answers := r.impostor(tt.attr)
 			if tt.code == codes.OK {
 				r.served(answers)
 				return
 			}
 			r.denied(answers, tt.code.String(), tt.says)
-			if v, _ := r.node.Volume(projector.Key{PodUID: "here", Volume: "v"}); v.Generation != "..1" || len(r.node.Volumes()) != 1 {
+			if v, _ := r.node.Volume(projector.Key{PodUID: "here", Volume: "v"}); v.Generation != "..7" || len(r.node.Volumes()) != 1 {
 				t.Errorf("something was done: %v", r.node.Volumes())
 			}
 		})

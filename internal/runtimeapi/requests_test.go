@@ -157,7 +157,7 @@ func FuzzRequests(f *testing.F) {
 			t.Errorf("%s %v: %v", method, request, err)
 		}
 		for _, v := range r.node.Volumes() {
-			if checkName("", string(v.PodUID)) != nil || checkName("", v.Key.Volume) != nil {
+			if checkName("", string(v.PodUID)) != nil || checkName("", v.Volume) != nil {
 				t.Errorf("%s %v: there is a volume %v", method, request, v.Key)
 			}
 		}
