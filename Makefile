@@ -99,6 +99,10 @@ e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins, strace; IN
 	$(if $(INSTALL),apt-get update -qq && apt-get install -y -qq --no-install-recommends containerd runc containernetworking-plugins strace)
 	cd test && go run ./cmd/devcluster build e2e && go test -tags e2e -count=1 -timeout 25m -v ./e2e -args $(E2EFLAGS)
 
+.PHONY: interop
+interop: controlplane bin/grpcurl bin/interop ## have grpcurl and Node.js use the socket (npm)
+	cd test && go test -tags interop -count=1 -timeout 5m -v ./integration -run TestInterop
+
 .PHONY: alerts
 alerts: bin/promtool ## test the alert rules, and the metrics' names
 	bin/promtool check rules deploy/monitoring/alerts.yaml
@@ -170,6 +174,14 @@ bin/golangci-lint: tools/go.mod tools/go.sum
 
 bin/buf: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/buf github.com/bufbuild/buf/cmd/buf
+
+bin/grpcurl: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+bin/interop: $(wildcard test/interop/*)
+	@rm -rf bin/interop && mkdir -p bin/interop && cp test/interop/* bin/interop/
+	cd bin/interop && npm ci --ignore-scripts --no-audit --no-fund
+	@touch bin/interop
 
 bin/kustomize: tools/go.mod tools/go.sum
 	cd tools && go build -o ../bin/kustomize sigs.k8s.io/kustomize/kustomize/v5
