@@ -103,6 +103,10 @@ e2e: ## run DaemonSets on a real node (root, containerd, CNI plugins, strace; IN
 interop: controlplane bin/grpcurl bin/interop ## have grpcurl and Node.js use the socket (npm)
 	cd test && go test -tags interop -count=1 -timeout 5m -v ./integration -run TestInterop
 
+.PHONY: runtimes
+runtimes: controlplane ## run processes as Pods by a toy runtime, and do what docs/runtimes.md says (root)
+	cd test && go test -tags runtimes -count=1 -timeout 5m -parallel 8 -v ./runtimes
+
 .PHONY: alerts
 alerts: bin/promtool ## test the alert rules, and the metrics' names
 	bin/promtool check rules deploy/monitoring/alerts.yaml
