@@ -178,7 +178,7 @@ func (p *Projector) noteClaim(key Key, err error) {
 		return
 	}
 	c.err = nil
-	if !errors.Is(err, ErrCatchingUp) && !errors.Is(err, errNoVerdict) {
+	if !errors.Is(err, ErrCatchingUp) && (!errors.Is(err, errNoVerdict) || errors.Is(err, errLeftAlone)) {
 		c.err = err
 	}
 	close(c.changed)

@@ -62,11 +62,17 @@ func (p *Projector) leftAlone(key Key) error {
 	switch {
 	case err != nil:
 		return err
-	case published:
+	case published && c.csi:
 		return errNoVerdict
+	case published:
+		return errLeftAlone
 	}
 	return ErrTerminating
 }
+
+// errLeftAlone is ErrTerminating for who waits for a publication, and for nobody else
+// a failure.
+var errLeftAlone = fmt.Errorf("%w: %w", errNoVerdict, ErrTerminating)
 
 // ErrTerminating says that a volume is claimed for a Pod that ends, or has ended,
 // before it was published.

@@ -191,3 +191,33 @@ func TestRotateOne(t *testing.T) {
 		}
 	})
 }
+
+// TestPublishedAgainAfterItsEnd: who publishes the volume of a Pod once more whose tokens
+// nobody accepts any longer, after a restart, is told so and does not wait for ever. The
+// volume stays.
+func TestPublishedAgainAfterItsEnd(t *testing.T) {
+	testPublish(t, func(t *testing.T, h *harness, key Key) {
+		pod := newPod("u")
+		h.apply(pod)
+		if err := h.publish(key); err != nil {
+			t.Fatal(err)
+		}
+		token := h.token("u")
+		pod = pod.DeepCopy()
+		pod.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(-2 * tokensDieAfter)}
+		h.apply(pod)
+		h.stop()
+		h.start()
+		if err := h.publish(key); !errors.Is(err, ErrTerminating) {
+			t.Errorf("published again: %v, want %v", err, ErrTerminating)
+		}
+		h.assertToken("u", token)
+		if problem := h.status("u").Problem; problem != "" {
+			t.Errorf("it counts as failing: %s", problem)
+		}
+		if err := h.p.Unpublish(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+		h.assertToken("u", "")
+	})
+}
