@@ -36,8 +36,9 @@ type report struct {
 	Problems                      []string
 }
 
-func (r *rig) toy(name string) *toy {
+func (r *rig) toy() *toy {
 	r.Helper()
+	const name = "web"
 	pod, volume := r.pod(name)
 	p := &toy{rig: r, pod: pod, dir: filepath.Join(r.dir, name), log: filepath.Join(r.dir, name+".log")}
 	r.must(os.MkdirAll(filepath.Join(p.dir, "rootfs"), 0755))
@@ -94,8 +95,14 @@ func (p *toy) rotated(tokens int) {
 // end ends the runtime as an operator does, and checks that nothing is left.
 func (p *toy) end() {
 	p.Helper()
-	pid := p.pid()
 	p.must(p.runtime.Signal(syscall.SIGTERM))
+	p.ended()
+}
+
+// ended waits for the runtime's end, and checks that nothing is left.
+func (p *toy) ended() {
+	p.Helper()
+	pid := p.pid()
 	if err := p.runtime.Exit(); err != nil {
 		p.Errorf("the runtime: %v\n%s", err, proc.Tail(p.log, 20))
 	}
@@ -111,7 +118,7 @@ func TestInClusterClient(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	began := time.Now()
-	p := r.toy("web")
+	p := r.toy()
 	p.rotated(1)
 	p.isolated()
 
@@ -159,7 +166,7 @@ func (p *toy) isolated() {
 func TestNoRotation(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	p := r.toy("web")
+	p := r.toy()
 	p.rotated(1)
 	r.proxy.Set(proxy.Rules{Fail: func(q *http.Request) int {
 		if proxy.IsTokenRequest(q) {
@@ -177,12 +184,11 @@ func TestNoRotation(t *testing.T) {
 func TestPodDeleted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	p := r.toy("web")
+	p := r.toy()
 	p.rotated(1)
 	r.deletePod(p.pod)
 	p.eventually("the runtime to be told", func() bool { return p.logs("EVENT_TYPE_MODIFIED PHASE_TERMINATING") > 0 })
-	// Several passes later it is still there: the runtime has not given it back.
-	r.waitReady()
+	// That nothing happens has no event: 5 s are several passes.
 	before := time.Now()
 	p.eventually("some time to pass", func() bool { return time.Since(before) > 5*time.Second })
 	token := fmt.Sprintf("/proc/%d/root/var/run/secrets/kubernetes.io/serviceaccount/token", p.pid())
@@ -193,4 +199,21 @@ func TestPodDeleted(t *testing.T) {
 		t.Errorf("the volume: %v", v)
 	}
 	p.end()
+}
+
+// TestPodDeletedMeanwhile: a runtime that is back finds its process running and the Pod
+// gone, and ends what is left of it.
+func TestPodDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := r.toy()
+	p.rotated(1)
+	p.runtime.Kill()
+	r.deletePod(p.pod)
+	p.eventually("projectord to see it", func() bool { return r.volume(p.pod).GetPhase() == api.Phase_PHASE_TERMINATING })
+	p.start()
+	p.ended()
+	if p.logs("took over process") != 1 || p.logs("NotFound") != 1 {
+		t.Error("the runtime has not found the process, or found the Pod")
+	}
 }

@@ -65,8 +65,9 @@ func main() {
 		volume: flag.Arg(2), dir: *dir, command: flag.Args()[3:],
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := r.run(ctx); err != nil {
+	err = r.run(ctx)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
