@@ -83,6 +83,7 @@ func newRigOn(t *testing.T, socket string, flags ...string) *rig {
 	t.Cleanup(func() { _ = conn.Close() })
 	r.volumes = api.NewVolumeServiceClient(conn)
 	r.start(flags...)
+	r.waitReady()
 	return r
 }
 
