@@ -38,7 +38,7 @@ func TestDocument(t *testing.T) {
 	r := newRigOn(t, "/run/projectord/admin/projectord.sock") // the default
 	_, err := daemon.BuildCommand(r.ctx, r.dir, "projectorctl", false)
 	r.must(err)
-	pod, volume := r.pod("web")
+	pod, volume := r.pod()
 	commands := r.blocks("sh")
 	if len(commands) != 2 {
 		t.Fatalf("%d blocks, want two: to publish, and to unpublish", len(commands))
@@ -107,7 +107,7 @@ func TestProvider(t *testing.T) {
 		},
 		Stop: func(context.Context, *corev1.Pod) error { return nil },
 	}
-	pod, volume := r.pod("web")
+	pod, volume := r.pod()
 	for range 2 {
 		r.must(p.CreatePod(r.ctx, pod))
 		if token, err := os.ReadFile(filepath.Join(seen[volume], "token")); err != nil || len(token) == 0 {
@@ -130,7 +130,7 @@ func TestProvider(t *testing.T) {
 func TestMicroVM(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "--stream-content-uids=0")
-	pod, volume := r.pod("web")
+	pod, volume := r.pod()
 	ref := &api.PodRef{Namespace: pod.Namespace, Name: pod.Name, Uid: string(pod.UID)}
 	_, err := r.volumes.PublishVolume(r.ctx, &api.PublishVolumeRequest{Pod: ref, WaitReady: true})
 	r.must(err)

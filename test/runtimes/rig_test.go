@@ -129,11 +129,11 @@ func (r *rig) waitReady() {
 	r.must(r.projectord.WaitReady(ctx))
 }
 
-// pod makes a Pod on the node, and says which volume Kubernetes has given it.
-func (r *rig) pod(name string) (pod *corev1.Pod, volume string) {
+// pod makes the Pod web on the node, and says which volume Kubernetes has given it.
+func (r *rig) pod() (pod *corev1.Pod, volume string) {
 	r.Helper()
 	pod, err := r.client.CoreV1().Pods(r.ns).Create(r.ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: r.ns},
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: r.ns},
 		Spec:       corev1.PodSpec{NodeName: r.node, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
 	}, metav1.CreateOptions{})
 	r.must(err)

@@ -38,14 +38,13 @@ type report struct {
 
 func (r *rig) toy() *toy {
 	r.Helper()
-	const name = "web"
-	pod, volume := r.pod(name)
-	p := &toy{rig: r, pod: pod, dir: filepath.Join(r.dir, name), log: filepath.Join(r.dir, name+".log")}
+	pod, volume := r.pod()
+	p := &toy{rig: r, pod: pod, dir: filepath.Join(r.dir, "toy"), log: filepath.Join(r.dir, "toy.log")}
 	r.must(os.MkdirAll(filepath.Join(p.dir, "rootfs"), 0755))
 	program, err := os.ReadFile(workload)
 	r.must(err)
 	r.must(os.WriteFile(filepath.Join(p.dir, "rootfs/workload"), program, 0755))
-	p.args = []string{"-socket", r.socket, "-dir", p.dir, r.ns + "/" + name, string(pod.UID), volume,
+	p.args = []string{"-socket", r.socket, "-dir", p.dir, r.ns + "/" + pod.Name, string(pod.UID), volume,
 		"/workload", "system:serviceaccount:" + r.ns + ":default"}
 	p.start()
 	return p
