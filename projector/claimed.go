@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/projector/payload"
 )
 
@@ -53,26 +54,26 @@ func (p *Projector) lookForPod(ctx context.Context, key Key) (again time.Time, e
 
 // leftAlone ends a pass over a volume that is not to be served: what is published
 // stays, and who waits for a first publication is told that there will be none.
-func (p *Projector) leftAlone(key Key) error {
+func (p *Projector) leftAlone(key Key, pod *corev1.Pod) error {
 	c, claimed := p.claimOf(key)
 	if !claimed {
 		return errNoVerdict
 	}
-	published, err := p.medium.present(c.path)
+	set, err := p.medium.read(c.path, atomicdir.New(c.path))
 	switch {
 	case err != nil:
-		return err
-	case published && c.csi:
-		return errNoVerdict
-	case published:
-		return errLeftAlone
+		return fmt.Errorf("reading what is published: %w", err)
+	case set.Generation == "":
+		return ErrTerminating
 	}
-	return ErrTerminating
+	p.track(key, pod, c.path)
+	p.noteAdopted(key, set)
+	return errLeftAlone
 }
 
-// errLeftAlone is ErrTerminating for who waits for a publication, and for nobody else
-// a failure.
-var errLeftAlone = fmt.Errorf("%w: %w", errNoVerdict, ErrTerminating)
+// errLeftAlone ends the wait for a volume that is published and stays as it is. For
+// nobody it is a failure.
+var errLeftAlone = fmt.Errorf("%w: the volume stays as it is", errNoVerdict)
 
 // ErrTerminating says that a volume is claimed for a Pod that ends, or has ended,
 // before it was published.

@@ -46,7 +46,7 @@ func (p *Projector) reconcile(ctx context.Context, key Key) (again time.Time, er
 		return time.Time{}, p.remove(key)
 	case leave:
 		p.rest(key, pod)
-		return time.Time{}, p.leftAlone(key)
+		return time.Time{}, p.leftAlone(key, pod)
 	case awaited:
 		return p.lookForPod(ctx, key)
 	}
