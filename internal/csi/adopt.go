@@ -19,13 +19,13 @@ func (d *Driver) Adopt(v Volumes) error {
 		return fmt.Errorf("looking for CSI volumes of an earlier process: %w", err)
 	}
 	// Mounts are told by the path that is no link, and the kubelet tells its own.
-	real, err := filepath.EvalSymlinks(d.cfg.KubeletDir)
+	resolved, err := filepath.EvalSymlinks(d.cfg.KubeletDir)
 	if err != nil {
 		return fmt.Errorf("looking for the kubelet's directory (is --kubelet-dir right?): %w", err)
 	}
 	for _, point := range points {
 		path := point
-		if below, ok := strings.CutPrefix(point, real+"/"); ok {
+		if below, ok := strings.CutPrefix(point, resolved+"/"); ok {
 			path = filepath.Join(d.cfg.KubeletDir, below)
 		}
 		if key, err := parseTarget(d.cfg.KubeletDir, path); err == nil {
