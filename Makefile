@@ -11,7 +11,7 @@ TESTFLAGS ?=
 # Without its traces gRPC needs no templates, which are 4 MB of a program.
 TAGS := grpcnotrace
 # Packages that a consumer on any system may import.
-PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/... ./proto/...
+PORTABLE := ./rotation/... ./projector/payload/... ./projector/atomicdir/... ./proto/... ./tokenfile/...
 FUZZTIME ?= 10s
 BENCHFLAGS ?=
 FAULTFLAGS ?=
@@ -121,6 +121,7 @@ manifests: controlplane bin/kustomize bin/kubeconform ## check all that is below
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzParseClaims -fuzztime $(FUZZTIME) ./rotation
+	go test -run '^$$' -fuzz FuzzWhole -fuzztime $(FUZZTIME) ./tokenfile
 	go test -run '^$$' -fuzz FuzzFromAttributes -fuzztime $(FUZZTIME) ./projector/payload
 	go test -run '^$$' -fuzz FuzzParseTarget -fuzztime $(FUZZTIME) ./internal/csi
 	go test -run '^$$' -fuzz FuzzRequests -fuzztime $(FUZZTIME) ./internal/runtimeapi

@@ -206,6 +206,14 @@ var why = map[string]map[string]string{
 	},
 	"rotation":              {},
 	"rotation/rotationtest": {module + "rotation": "fakes its Minter"},
+	"tokenfile": {
+		"github.com/fsnotify/fsnotify": "notices that the file was replaced",
+		module + "rotation":            "claims, and a token that can't be logged",
+	},
+	"tokenfile/oauth2source": {
+		"golang.org/x/oauth2": "implements its TokenSource",
+		module + "tokenfile":  "where its tokens are from",
+	},
 }
 
 // never is what a package must not depend on, however indirectly.
@@ -218,6 +226,7 @@ var never = map[string]struct {
 	"projector/atomicdir":   {prefix: "k8s.io"},
 	"rotation":              {prefix: "k8s.io"},
 	"rotation/rotationtest": {prefix: "k8s.io"},
+	"tokenfile":             {prefix: "k8s.io"},
 }
 
 type goPackage struct {
