@@ -68,7 +68,7 @@ func (w *watch) wait(ctx context.Context, poll <-chan time.Time, unsettled bool)
 			if !w.concerns(e) {
 				continue
 			}
-		case _ = <-errs: // events were lost
+		case <-errs: //nolint:errcheck // that events were lost matters, and not why
 		}
 		if gathered == nil {
 			gathered = time.After(gathering)

@@ -1,0 +1,127 @@
+package tokenfile_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/token-projector/token-projector/test/isolate"
+)
+
+// TestMountReplaced mounts over the directory, and takes the mount away again.
+// No event tells of that, so the poll does; what happens on the new mount has
+// events from then on.
+func TestMountReplaced(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := isolate.UnmountBelow(filepath.Dir(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	const poll = 2 * time.Second
+	n := 0
+	put := func() {
+		t.Helper()
+		n++
+		put, err := kubeletWriter(dir)
+		if err == nil {
+			err = put(n)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	f := follow(t, path(dir), poll)
+	sees := func(within time.Duration) {
+		t.Helper()
+		if _, ok := f.sees(n, within); !ok {
+			t.Fatalf("the %dth token was not seen within %s", n, within)
+		}
+	}
+	mount := func() {
+		t.Helper()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sees(prompt)
+	for _, change := range []func(){
+		mount,
+		func() { // another in its place, which may get the same numbers
+			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+			mount()
+		},
+		mount,
+	} {
+		change()
+		put()
+		sees(poll + prompt/2)
+		for range 3 {
+			put()
+			sees(prompt)
+		}
+	}
+	// What a mount covered comes back.
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	n -= 4
+	sees(poll + prompt/2)
+	if f.torn.Load() != 0 {
+		t.Error("a torn token")
+	}
+}
+
+// TestNothingIsLeft: Run takes along all goroutines and descriptors, however its
+// watches changed meanwhile.
+func TestNothingIsLeft(t *testing.T) {
+	holdings := func() (goroutines, descriptors int) {
+		fds, err := filepath.Glob("/proc/self/fd/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runtime.NumGoroutine(), len(fds)
+	}
+	goroutines, descriptors := holdings()
+	for range 20 {
+		t.Run("", func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "dir")
+			f := follow(t, path(dir), never)
+			for n := 1; n < 4; n++ {
+				if err := os.Mkdir(dir, 0700); err != nil {
+					t.Fatal(err)
+				}
+				if err := replace(path(dir), n); err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := f.sees(n, patience); !ok {
+					t.Fatal("not seen")
+				}
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	if g, d := holdings(); g > goroutines || d > descriptors {
+		t.Errorf("%d goroutines and %d descriptors, before %d and %d\n%s", g, d, goroutines, descriptors, stack())
+	}
+}
+
+func stack() []byte {
+	buf := make([]byte, 1<<16)
+	return buf[:runtime.Stack(buf, true)]
+}
