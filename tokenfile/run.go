@@ -25,12 +25,19 @@ func (s *Source) Run(ctx context.Context) error {
 	told := ""
 	for {
 		unwatched := w.follow(s.path)
-		_, _ = s.Reread(ctx) // Token tells of it
+		_, err := s.Reread(ctx) // Token tells of it
 		problem := s.problem()
 		if ctx.Err() == nil {
 			told = s.tell(told, errors.Join(unwatched, problem))
 		}
-		if !w.wait(ctx, poll.C, errors.Is(problem, errUnsettled)) {
+		var retry <-chan time.Time
+		switch {
+		case errors.Is(problem, errUnsettled):
+			retry = time.After(settling)
+		case err != nil: // somebody waits for a token
+			retry = time.After(again)
+		}
+		if !w.wait(ctx, poll.C, retry) {
 			return nil
 		}
 	}
@@ -50,17 +57,16 @@ func (s *Source) tell(told string, problem error) string {
 }
 
 // wait waits until it is time to look again, and says whether it ever is.
-func (w *watch) wait(ctx context.Context, poll <-chan time.Time, unsettled bool) bool {
+func (w *watch) wait(ctx context.Context, poll, retry <-chan time.Time) bool {
 	var gathered <-chan time.Time
-	if unsettled {
-		gathered = time.After(settling)
-	}
 	events, errs := w.signs()
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-poll:
+			return true
+		case <-retry:
 			return true
 		case <-gathered:
 			return true

@@ -3,6 +3,7 @@ package tokenfile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -188,6 +189,22 @@ func TestRunReadsAgainWhatIsBeingRewritten(t *testing.T) {
 		s.holds(t, "")
 		time.Sleep(2 * settling)
 		s.holds(t, "two")
+	})
+}
+
+// TestRunLooksMoreOftenForAToken while it has none: a volume may be mounted over
+// the directory that is watched, and nothing tells of that.
+func TestRunLooksMoreOftenForAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, f := t.TempDir(), newSigns()
+		s := running(t, filepath.Join(dir, "token"), f.make)
+		for n, text := range []string{ending(time.Now().Add(2 * time.Hour)), ending(time.Now().Add(4 * time.Hour))} {
+			time.Sleep(time.Hour)
+			swap(t, dir, fmt.Sprint("..", n), text)
+			time.Sleep(again)
+			s.holds(t, text)
+			time.Sleep(time.Hour) // it has expired
+		}
 	})
 }
 

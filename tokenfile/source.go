@@ -16,8 +16,8 @@ const InCluster = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 // DefaultPoll is how often a file is looked at without a sign.
 const DefaultPoll = time.Minute
 
-// again is how soon a file is looked at again, if somebody asks, after it held
-// nothing that counts.
+// again is how soon a file is looked at again while there is no token, or only
+// one that has expired.
 const again = time.Second
 
 // Source is one file with a token. Make it with Open; many goroutines may use it.
@@ -43,7 +43,8 @@ type Source struct {
 type Option func(*Source)
 
 // WithPoll has the file looked at so often without a sign, at least 10 ms apart.
-// The default is DefaultPoll.
+// The default is DefaultPoll. While there is no token, or only one that has expired,
+// it is a second if that is less.
 func WithPoll(interval time.Duration) Option { return func(s *Source) { s.poll = interval } }
 
 // WithReport has Run tell f what hinders it, once for each change of that: the
@@ -80,7 +81,7 @@ func Open(path string, options ...Option) (*Source, error) {
 // there all the same, for who insists; or ErrNoToken, or ctx's.
 //
 // As a rule it returns at once. It reads the file if nobody has for as long as a
-// poll takes, or for a second while there is no token that counts.
+// poll takes, or for a second while there is no token or one that has expired.
 func (s *Source) Token(ctx context.Context) (Token, error) {
 	token, due, err := s.current()
 	if !due {
