@@ -152,14 +152,15 @@ func TestPlainFileSettles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "token")
 		s := open(t, path)
-		write(t, path, "par")
+		one, two := jwt(`{"sub":"`+strings.Repeat("1", 60)+`"}`), jwt(`{"sub":"`+strings.Repeat("2", 60)+`"}`)
+		write(t, path, two[:60]+one[60:]) // written over, and so far half of it
 		go func() {
 			time.Sleep(settling / 2)
-			write(t, path, "partial")
+			write(t, path, two)
 		}()
 		s.want(t, "", errUnsettled)
 		time.Sleep(again)
-		s.want(t, "partial", nil)
+		s.want(t, two, nil)
 
 		dir := t.TempDir()
 		swap(t, dir, "..1", "one")

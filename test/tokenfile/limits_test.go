@@ -133,7 +133,7 @@ func TestInotifyExhausted(t *testing.T) {
 		if err := put(n); err != nil {
 			t.Fatal(err)
 		}
-		p.prints(strconv.Itoa(n), poll+prompt/2)
+		p.prints(strconv.Itoa(n), poll+prompt)
 	}
 }
 

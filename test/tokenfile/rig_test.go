@@ -41,10 +41,10 @@ const (
 )
 
 // token is the n-th one. All its parts are of n, so that one that is made of two
-// shows, and most of it has another length each time.
+// shows. Every other one is as long as the one before.
 func token(n int) string {
 	encode := base64.RawURLEncoding.EncodeToString
-	mark := strings.Repeat(string(rune('a'+n%26)), 600+n%300)
+	mark := strings.Repeat(string(rune('a'+n%26)), 600+n/2%150)
 	signature := strings.Repeat(string(rune('A'+n%26)), 256)
 	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(fmt.Sprintf(`{"jti":"%d","sub":"%s"}`, n, mark))) + "." + encode([]byte(signature))
 }

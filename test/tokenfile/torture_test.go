@@ -42,10 +42,14 @@ var ways = []way{
 		return func(n int) error { return replace(path(elsewhere), n) }, err
 	}},
 	{name: "truncated and rewritten", begin: func(dir string) (func(int) error, error) {
-		return func(n int) error { return rewrite(path(dir), n, 0) }, nil
+		return func(n int) error { return rewrite(path(dir), n, os.O_TRUNC, 0) }, nil
 	}},
 	{name: "truncated and rewritten by somebody who takes his time", slow: true, begin: func(dir string) (func(int) error, error) {
-		return func(n int) error { return rewrite(path(dir), n, 150*time.Millisecond) }, nil
+		return func(n int) error { return rewrite(path(dir), n, os.O_TRUNC, 150*time.Millisecond) }, nil
+	}},
+	// Without a rest, so that a busy machine doesn't make one that is too long.
+	{name: "written over, which mixes two of the same length", slow: true, begin: func(dir string) (func(int) error, error) {
+		return func(n int) error { return rewrite(path(dir), n, 0, 0) }, nil
 	}},
 	{name: "deleted and back", begin: func(dir string) (func(int) error, error) {
 		return func(n int) error {
@@ -81,9 +85,10 @@ func replace(file string, n int) error {
 	return errors.Join(os.WriteFile(file+".new", []byte(token(n)), 0600), os.Rename(file+".new", file))
 }
 
-// rewrite writes in three steps, with a rest between them.
-func rewrite(file string, n int, rest time.Duration) error {
-	f, err := os.Create(file)
+// rewrite writes in three steps, with a rest between them, over what is there or
+// after truncating it.
+func rewrite(file string, n, truncate int, rest time.Duration) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|truncate, 0600)
 	if err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func rewrite(file string, n int, rest time.Duration) error {
 			break
 		}
 	}
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Truncate(int64(len(text))), f.Close())
 }
 
 // burst is how many tokens come, a thousand a second, before the last one must be
