@@ -42,7 +42,9 @@ func TestMountReplaced(t *testing.T) {
 		}
 	}
 	put()
-	f := follow(t, path(dir), poll)
+	// Without readers: their calls may find what is new before the poll comes that
+	// has the watch renewed.
+	f := follow(t, path(dir), poll, 0)
 	sees := func(within time.Duration) {
 		t.Helper()
 		if _, ok := f.sees(n, within); !ok {
@@ -55,6 +57,8 @@ func TestMountReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	sees(prompt)
+	put() // that this one is seen says that the directory is watched by now
 	sees(prompt)
 	for _, change := range []func(){
 		mount,
@@ -80,9 +84,6 @@ func TestMountReplaced(t *testing.T) {
 	}
 	n -= 4
 	sees(poll + prompt)
-	if f.torn.Load() != 0 {
-		t.Error("a torn token")
-	}
 }
 
 // TestNothingIsLeft: Run takes along all goroutines and descriptors, however its
@@ -99,7 +100,7 @@ func TestNothingIsLeft(t *testing.T) {
 	for range 20 {
 		t.Run("", func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
-			f := follow(t, path(dir), never)
+			f := follow(t, path(dir), never, 2)
 			for n := 1; n < 4; n++ {
 				if err := os.Mkdir(dir, 0700); err != nil {
 					t.Fatal(err)

@@ -64,14 +64,14 @@ func number(text string) (n int) {
 	return n
 }
 
-// follower is a source that runs, with readers that look for torn tokens.
+// follower is a source that runs, with some readers that look for torn tokens.
 type follower struct {
 	*testing.T
 	*tokenfile.Source
 	torn atomic.Int64
 }
 
-func follow(t *testing.T, path string, poll time.Duration) *follower {
+func follow(t *testing.T, path string, poll time.Duration, readers int) *follower {
 	t.Helper()
 	s, err := tokenfile.Open(path, tokenfile.WithPoll(poll))
 	if err != nil {
@@ -85,7 +85,7 @@ func follow(t *testing.T, path string, poll time.Duration) *follower {
 			t.Error(err)
 		}
 	})
-	for range 2 {
+	for range readers {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				token, err := s.Token(ctx)

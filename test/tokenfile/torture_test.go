@@ -122,7 +122,7 @@ func TestTorture(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f := follow(t, path(dir), never)
+				f := follow(t, path(dir), never, 2)
 				count, each := *swaps, burst
 				if w.slow {
 					count, each = 10, 1
