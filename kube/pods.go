@@ -61,6 +61,7 @@ func (c *Client) newPodWatch() (cache.Indexer, cache.Controller) {
 
 func (c *Client) podEvent(obj any) {
 	if pod, ok := obj.(*corev1.Pod); ok {
+		c.vouched.drop(pod.UID)
 		c.handlers.Pod(pod)
 	}
 }
@@ -74,6 +75,7 @@ func (c *Client) podDeleted(obj any) {
 		return
 	}
 	if pod, ok := obj.(*corev1.Pod); ok {
+		c.vouched.drop(pod.UID)
 		c.handlers.PodDeleted(pod)
 	}
 }

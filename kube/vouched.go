@@ -39,6 +39,13 @@ func (v *vouched) add(pod *corev1.Pod) {
 	v.pods[pod.UID] = voucher{pod, time.Now().Add(vouchedFor)}
 }
 
+// drop is for a Pod that the watch has shown, or whose end it has.
+func (v *vouched) drop(uid types.UID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.pods, uid)
+}
+
 func (v *vouched) get(uid types.UID) *corev1.Pod {
 	v.mu.Lock()
 	defer v.mu.Unlock()

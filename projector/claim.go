@@ -55,6 +55,10 @@ func (p *Projector) claimLocked(key Key, to claim) {
 		c = &claim{changed: make(chan struct{})}
 		p.claims[key] = c
 	}
+	if c.ending && !to.ending { // it may be half removed
+		v := p.entryLocked(key)
+		v.served, v.adopted, v.generation, v.has = false, false, "", contents{}
+	}
 	c.path, c.csi, c.ending, c.err = to.path, to.csi, to.ending, nil
 	p.order.end(key, to.ending)
 	p.entryLocked(key)
@@ -202,5 +206,6 @@ func (p *Projector) abandon(key Key) {
 	defer p.mu.Unlock()
 	if c, ok := p.claims[key]; ok && !c.csi {
 		c.ending = true
+		p.order.end(key, true)
 	}
 }

@@ -47,6 +47,7 @@ func (p *Projector) lookForPod(ctx context.Context, key Key) (again time.Time, e
 	}
 	p.rest(key, nil)
 	if !published {
+		p.abandon(key) // who waits is told, and the next pass forgets it
 		return time.Time{}, ErrNoPod
 	}
 	return time.Now().Add(checkInterval), errNoVerdict

@@ -29,7 +29,7 @@ type volume struct {
 	missingSince         time.Time // its Pod has not been known; zero while it is
 	heldSince            time.Time // see hold
 	goneSince            time.Time // its Pod is gone for certain; see gone
-	leftover             bool      // of an earlier process, and its Pod was not seen yet
+	leftover             bool      // of an earlier process, in which somebody may have published it
 	served               bool      // a pass has got as far as publishing
 	due                  time.Time
 	problem              string // of the last pass
@@ -70,7 +70,9 @@ func (p *Projector) track(key Key, pod *corev1.Pod, path string) *atomicdir.Dir 
 		v.dir, v.mountPoints = p.newDir(path, pod, points), points
 	}
 	v.namespace, v.pod, v.path = pod.Namespace, pod.Name, path
-	v.announced, v.leftover, v.missingSince, v.goneSince = pod.DeletionTimestamp != nil, false, time.Time{}, time.Time{}
+	v.announced, v.missingSince, v.goneSince = pod.DeletionTimestamp != nil, time.Time{}, time.Time{}
+	// What is written for the Pod's own sake nobody has to publish.
+	v.leftover = v.leftover && !p.cfg.Chooses(pod)
 	return v.dir
 }
 

@@ -74,7 +74,11 @@ func TestPublish(t *testing.T) {
 
 // TestPublishedOutlivesItsPod for a while, also over a restart, and not for ever.
 func TestPublishedOutlivesItsPod(t *testing.T) {
-	for name, restart := range map[string]bool{"served on": false, "restarted": true} {
+	restart := func(h *harness) { h.stop(); h.start() }
+	nothing := func(*harness) {}
+	for name, tt := range map[string]struct{ before, after func(*harness) }{ // the end of the Pod
+		"served on": {nothing, nothing}, "restarted": {nothing, restart}, "restarted before": {restart, nothing},
+	} {
 		t.Run(name, func(t *testing.T) {
 			testPublish(t, func(t *testing.T, h *harness, key Key) {
 				pod := newPod("u")
@@ -83,12 +87,12 @@ func TestPublishedOutlivesItsPod(t *testing.T) {
 					t.Fatal(err)
 				}
 				token := h.token("u")
-				h.change(func(c *fakeCluster) { delete(c.truth, "u") })
-				h.loseSight(pod)
-				if restart {
-					h.stop()
-					h.start()
-				}
+				tt.before(h)
+				h.apply(pod)
+				h.change(func(c *fakeCluster) { delete(c.truth, "u"); delete(c.watch, "u") })
+				h.p.Deleted(pod)
+				h.sleep(time.Second)
+				tt.after(h)
 				h.sleep(goneGrace - time.Minute)
 				h.assertToken("u", token)
 				if !h.status("u").Terminating {
@@ -153,6 +157,17 @@ func TestPublishThatFails(t *testing.T) {
 				if err := h.publish(tt.key); !errors.Is(err, tt.want) {
 					t.Errorf("error %v, want %v", err, tt.want)
 				}
+				// Once the Pod is gone, nothing is left to be asked about.
+				h.change(func(c *fakeCluster) { delete(c.truth, "u"); delete(c.watch, "u") })
+				h.p.EnqueueAll()
+				h.sleep(2 * goneGrace)
+				h.change(func(c *fakeCluster) { c.confirmations = 0 })
+				h.sleep(24 * time.Hour)
+				h.change(func(c *fakeCluster) {
+					if n := len(h.p.Volumes()); n > 0 || c.confirmations > 0 {
+						t.Errorf("%d volumes are known still, and the API server was asked %d times in a day", n, c.confirmations)
+					}
+				})
 			})
 		})
 	}
@@ -175,7 +190,7 @@ func TestRotateOne(t *testing.T) {
 		h.apply(other)
 		mine, others := h.token("u"), h.token("other")
 		told.Store(0)
-		if n, err := h.p.Rotate(Key{"u", "v"}); n != 1 || err != nil {
+		if n, err := h.p.Rotate(Key{"u", "v"}, time.Millisecond); n != 1 || err != nil {
 			t.Fatalf("%d tokens, %v", n, err)
 		}
 		h.sleep(time.Second)
@@ -186,7 +201,7 @@ func TestRotateOne(t *testing.T) {
 		if told.Load() == 0 {
 			t.Error("nobody was told")
 		}
-		if _, err := h.p.Rotate(Key{"u", "none"}); !errors.Is(err, ErrNoVolume) {
+		if _, err := h.p.Rotate(Key{"u", "none"}, time.Millisecond); !errors.Is(err, ErrNoVolume) {
 			t.Errorf("a volume that does not exist: %v", err)
 		}
 	})
@@ -221,5 +236,32 @@ func TestPublishedAgainAfterItsEnd(t *testing.T) {
 			t.Error(err)
 		}
 		h.assertToken("u", "")
+	})
+}
+
+// TestPublishedAfterAnAbortedEnd: what was about to be removed is written anew, and not
+// taken for published.
+func TestPublishedAfterAnAbortedEnd(t *testing.T) {
+	testPublish(t, func(t *testing.T, h *harness, key Key) {
+		h.apply(newPod("u"))
+		if err := h.publish(key); err != nil {
+			t.Fatal(err)
+		}
+		path, err := volumePath(h.root, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.p.medium.release(path); err != nil { // as a removal that went no further
+			t.Fatal(err)
+		}
+		h.p.mu.Lock()
+		h.p.claimLocked(key, claim{path: path, ending: true})
+		h.p.claimLocked(key, claim{path: path})
+		h.p.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := h.p.Await(ctx, key); err != nil || h.token("u") == "" {
+			t.Errorf("token %q, %v", h.token("u"), err)
+		}
 	})
 }

@@ -3,6 +3,7 @@ package projector
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
 	"github.com/token-projector/token-projector/rotation"
@@ -11,9 +12,9 @@ import (
 // ErrNoVolume says that nothing is published in a volume, or that there is none.
 var ErrNoVolume = errors.New("nothing is published in such a volume")
 
-// Rotate has the tokens of a published volume replaced before they are due, and
-// returns how many there are. It does not wait for that.
-func (p *Projector) Rotate(key Key) (tokens int, err error) {
+// Rotate has the tokens of a published volume replaced before they are due, with pace
+// from one to the next, and returns how many there are. It does not wait for that.
+func (p *Projector) Rotate(key Key, pace time.Duration) (tokens int, err error) {
 	pod := p.cfg.Cluster.Pod(key.PodUID)
 	status, ok := p.Volume(key)
 	if pod == nil || !ok || status.Generation == "" {
@@ -28,7 +29,7 @@ func (p *Projector) Rotate(key Key) (tokens int, err error) {
 	for _, spec := range v.TokenPaths() {
 		wanted[tokenRequest(pod, spec)] = true
 	}
-	tokens, _ = p.cfg.Tokens.Rotate(func(r rotation.Request) bool { return wanted[r] })
+	tokens, _ = p.cfg.Tokens.Rotate(pace, func(r rotation.Request) bool { return wanted[r] })
 	return tokens, nil
 }
 

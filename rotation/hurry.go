@@ -16,19 +16,19 @@ func (m *Manager) OnDue(f func()) {
 	m.onDue = f
 }
 
-// forcedSpacing is how far apart forced rotations of one node are.
-const forcedSpacing = 100 * time.Millisecond
+// ForcedPace is how far apart forced rotations of one node are by default.
+const ForcedPace = 100 * time.Millisecond
 
 // RotateAll makes all tokens due that are held now, one after another: for a
 // change of the key that the API server signs with. It says how many there are
 // and within which time they are due.
 func (m *Manager) RotateAll() (tokens int, within time.Duration) {
-	return m.Rotate(func(Request) bool { return true })
+	return m.Rotate(ForcedPace, func(Request) bool { return true })
 }
 
-// Rotate is RotateAll for the tokens that wanted says yes to. It must not call the
-// Manager.
-func (m *Manager) Rotate(wanted func(Request) bool) (tokens int, within time.Duration) {
+// Rotate is RotateAll for the tokens that wanted says yes to, with pace from one to
+// the next. wanted must not call the Manager.
+func (m *Manager) Rotate(pace time.Duration, wanted func(Request) bool) (tokens int, within time.Duration) {
 	now := time.Now()
 	m.mu.Lock()
 	// In the order of their phases, which is the same for no two nodes.
@@ -45,7 +45,7 @@ func (m *Manager) Rotate(wanted func(Request) bool) (tokens int, within time.Dur
 			e.moved = at
 		}
 		tokens++
-		within += forcedSpacing
+		within += pace
 	}
 	onDue := m.onDue
 	m.mu.Unlock()

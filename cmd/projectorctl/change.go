@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
 )
@@ -45,17 +46,16 @@ already.
 
 func (a *app) rotateCommand() *cobra.Command {
 	var all bool
-	var timeout time.Duration
+	var timeout, pace time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate VOLUME | --all",
 		Short: "Replace tokens before they are due",
 		Long: `Replace the tokens of a volume, or with --all of all volumes of this node, before they
-are due. It returns when that has begun: 'projectorctl watch' shows it happen. With
---all projectord spreads its requests to the API server, as it always does.
+are due. It returns when that has begun: 'projectorctl watch' shows it happen.
 ` + volumeForms + `
 
 ` + exitCodes,
-		Example: "  projectorctl rotate default/web/vault-token\n  projectorctl rotate --all",
+		Example: "  projectorctl rotate default/web/vault-token\n  projectorctl rotate --all --pace=1s",
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case all && len(args) > 0:
@@ -68,10 +68,14 @@ are due. It returns when that has begun: 'projectorctl watch' shows it happen. W
 		ValidArgsFunction: a.completeVolume,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all volumes of this node")
+	cmd.Flags().DurationVar(&pace, "pace", 100*time.Millisecond, "time from one token to the next, from 1ms to 1m")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultTimeout, "how long to wait until it has begun")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.call(cmd.Context(), timeout, func(ctx context.Context, c *client) error {
 			request := &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_All{All: true}}
+			if cmd.Flags().Changed("pace") {
+				request.Pace = durationpb.New(pace)
+			}
 			if !all {
 				id, err := resolve(ctx, c, args[0])
 				if err != nil {

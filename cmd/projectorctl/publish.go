@@ -75,8 +75,8 @@ func (a *app) publish(cmd *cobra.Command, f publishFlags, args []string) error {
 	err := a.call(cmd.Context(), f.timeout, func(ctx context.Context, c *client) error {
 		var err error
 		answer, err = c.PublishVolume(ctx, request)
-		if f.wait && status.Code(err) == codes.DeadlineExceeded {
-			return errors.Join(c.explain(err), a.report(cmd, request))
+		if code := status.Code(err); f.wait && (code == codes.DeadlineExceeded || code == codes.FailedPrecondition || code == codes.PermissionDenied) {
+			return errors.Join(c.explain(err), a.report(cmd, request)) // projectord may go on
 		}
 		return c.explain(err)
 	})
@@ -88,13 +88,10 @@ func (a *app) publish(cmd *cobra.Command, f publishFlags, args []string) error {
 	} else {
 		err = printPublished(cmd.OutOrStdout(), answer.GetVolumes())
 	}
-	if err == nil && f.wait {
-		err = unwritten(answer.GetVolumes())
-	}
 	return err
 }
 
-// report says how far the volumes are for which the time was too short.
+// report says how far the volumes are that were waited for in vain.
 func (a *app) report(cmd *cobra.Command, request *api.PublishVolumeRequest) error {
 	return a.call(cmd.Context(), defaultTimeout, func(ctx context.Context, c *client) error {
 		there, err := listVolumes(ctx, c, request.GetPod().GetUid())

@@ -128,6 +128,9 @@ func (f *fakeServer) PublishVolume(ctx context.Context, r *api.PublishVolumeRequ
 	out := &api.PublishVolumeResponse{}
 	for _, v := range f.volumes {
 		if v.GetId().GetPodUid() == r.GetPod().GetUid() {
+			if r.GetWaitReady() && v.GetPhase() == api.Phase_PHASE_PENDING {
+				return nil, status.Error(codes.FailedPrecondition, v.GetLastError())
+			}
 			out.Volumes = append(out.Volumes, v)
 		}
 	}

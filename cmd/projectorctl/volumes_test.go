@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
 )
@@ -47,6 +48,7 @@ func TestCalls(t *testing.T) {
 		{"unpublish default/web/kube-api-access-s9spx", &api.UnpublishVolumeRequest{Id: web}},
 		{"rotate default/web/kube-api-access-s9spx", &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_Id{Id: web}}},
 		{"rotate --all", &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_All{All: true}}},
+		{"rotate --all --pace=1s", &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_All{All: true}, Pace: durationpb.New(time.Second)}},
 		{"version --server", &api.GetInfoRequest{}},
 		{"__complete get d", &api.ListVolumesRequest{PageToken: "the rest"}},
 	}

@@ -32,13 +32,18 @@ func (a askers) goneGrace() time.Duration {
 	return projector.DefaultGoneGrace
 }
 
-// serve has them answered, once the node's Pods are known.
-func (a askers) serve(client *kube.Client, volumes *projector.Projector, tokens *rotation.Manager) error {
+// serveKubelet has a kubelet answered, once the node's Pods are known.
+func (a askers) serveKubelet(volumes *projector.Projector) error {
+	if a.csi == nil {
+		return nil
+	}
+	return a.csi.Adopt(volumes)
+}
+
+// serveRuntimes has runtimes answered, once all volumes of an earlier process are known:
+// what is not listed there is none.
+func (a askers) serveRuntimes(client *kube.Client, volumes *projector.Projector, tokens *rotation.Manager) {
 	if a.runtimes != nil {
 		a.runtimes.Serve(runtimesNode(client, volumes, tokens))
 	}
-	if a.csi != nil {
-		return a.csi.Adopt(volumes)
-	}
-	return nil
 }

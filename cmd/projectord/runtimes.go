@@ -10,6 +10,8 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
+	"time"
 
 	"github.com/token-projector/token-projector/internal/runtimeapi"
 	"github.com/token-projector/token-projector/kube"
@@ -77,7 +79,7 @@ func newRuntimes(o *options, logger *slog.Logger) (*runtimeapi.Server, error) {
 // not make, is none.
 func serveRuntimes(ctx context.Context, o *options, logger *slog.Logger, runtimes *runtimeapi.Server) error {
 	err := runtimes.Run(ctx)
-	if !o.socketGiven && errors.Is(err, fs.ErrPermission) {
+	if !o.socketGiven && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
 		logger.Warn("runtimes are not served: this user can't make the socket; give another --socket, or an empty one", "error", err)
 		return nil
 	}
@@ -89,6 +91,9 @@ func runtimesNode(client *kube.Client, volumes *projector.Projector, tokens *rot
 	who := client.Choice()
 	return runtimeapi.Node{
 		Volumes: volumes, Cluster: client, Identity: string(who.Identity), User: who.User,
-		RotateAll: func() int { n, _ := tokens.RotateAll(); return n },
+		RotateAll: func(pace time.Duration) int {
+			n, _ := tokens.Rotate(pace, func(rotation.Request) bool { return true })
+			return n
+		},
 	}
 }

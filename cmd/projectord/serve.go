@@ -101,7 +101,10 @@ func project(ctx context.Context, o *options, logger *slog.Logger, askers askers
 	if err != nil {
 		return err
 	}
-	volumes, err = newProjector(o, logger, askers, client, tokens, func() { report.volumes(nil) })
+	volumes, err = newProjector(o, logger, askers, client, tokens, func() {
+		report.volumes(nil)
+		askers.serveRuntimes(client, volumes, tokens)
+	})
 	if err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func project(ctx context.Context, o *options, logger *slog.Logger, askers askers
 	group.Go(func() error {
 		select {
 		case <-synced:
-			if err := askers.serve(client, volumes, tokens); err != nil {
+			if err := askers.serveKubelet(volumes); err != nil {
 				return err
 			}
 			return volumes.Run(ctx)

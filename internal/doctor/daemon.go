@@ -27,9 +27,9 @@ func (d *Doctor) checkDaemon(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := d.Daemon.GetInfo(ctx, &tokenprojectorv1alpha1.GetInfoRequest{})
-	var list *tokenprojectorv1alpha1.ListVolumesResponse
+	var volumes []*tokenprojectorv1alpha1.Volume
 	if err == nil {
-		list, err = d.Daemon.ListVolumes(ctx, &tokenprojectorv1alpha1.ListVolumesRequest{})
+		volumes, err = d.allVolumes(ctx)
 	}
 	if err != nil {
 		advice := "see that projectord runs, and give its socket with --socket"
@@ -43,7 +43,7 @@ func (d *Doctor) checkDaemon(ctx context.Context) {
 			Text: fmt.Sprintf("projectord does not answer at %s: %s", d.Socket, strings.Trim(message, ` "`)), Advice: advice})
 		return
 	}
-	d.info, d.volumes = info, list.GetVolumes()
+	d.info, d.volumes = info, volumes
 	if info.GetNode() != "" {
 		d.Node = info.GetNode()
 	}
@@ -61,6 +61,21 @@ func (d *Doctor) checkDaemon(ctx context.Context) {
 		if r := viewOf(v); r.Status != OK {
 			r.Text = fmt.Sprintf("%s of Pod %s/%s: %s", v.GetId().GetVolumeName(), v.GetPod().GetNamespace(), v.GetPod().GetName(), r.Text)
 			d.add(r)
+		}
+	}
+}
+
+// allVolumes are those of all pages.
+func (d *Doctor) allVolumes(ctx context.Context) (all []*tokenprojectorv1alpha1.Volume, err error) {
+	request := &tokenprojectorv1alpha1.ListVolumesRequest{}
+	for {
+		page, err := d.Daemon.ListVolumes(ctx, request)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.GetVolumes()...)
+		if request.PageToken = page.GetNextPageToken(); request.PageToken == "" {
+			return all, nil
 		}
 	}
 }

@@ -54,8 +54,17 @@ func (d *daemon) GetInfo(context.Context, *tokenprojectorv1alpha1.GetInfoRequest
 	return d.info, d.err
 }
 
-func (d *daemon) ListVolumes(context.Context, *tokenprojectorv1alpha1.ListVolumesRequest, ...grpc.CallOption) (*tokenprojectorv1alpha1.ListVolumesResponse, error) {
-	return &tokenprojectorv1alpha1.ListVolumesResponse{Volumes: d.volumes}, d.err
+// ListVolumes has one volume on each page.
+func (d *daemon) ListVolumes(_ context.Context, r *tokenprojectorv1alpha1.ListVolumesRequest, _ ...grpc.CallOption) (*tokenprojectorv1alpha1.ListVolumesResponse, error) {
+	at := len(r.GetPageToken())
+	if d.err != nil || at >= len(d.volumes) {
+		return &tokenprojectorv1alpha1.ListVolumesResponse{}, d.err
+	}
+	page := &tokenprojectorv1alpha1.ListVolumesResponse{Volumes: d.volumes[at : at+1]}
+	if at+1 < len(d.volumes) {
+		page.NextPageToken = strings.Repeat("x", at+1)
+	}
+	return page, nil
 }
 
 // api is how the API server behaves.

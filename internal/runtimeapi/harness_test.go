@@ -34,6 +34,7 @@ type node struct {
 	err     error         // of Await
 	hangs   chan struct{} // Await and Unpublish wait for it, unless it is nil
 	removed int
+	pace    time.Duration // of the last Rotate
 }
 
 func (n *node) FindPod(_ context.Context, ref projector.PodRef) (*corev1.Pod, error) {
@@ -128,7 +129,12 @@ func (n *node) Volumes() (all []projector.VolumeStatus) {
 	return all
 }
 
-func (n *node) Rotate(projector.Key) (int, error) { return 1, nil }
+func (n *node) Rotate(_ projector.Key, pace time.Duration) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pace = pace
+	return 1, nil
+}
 
 func (n *node) Content(key projector.Key) (atomicdir.Set, error) {
 	n.mu.Lock()
@@ -195,7 +201,7 @@ func serving(t *testing.T, configure func(*Config)) *rig {
 }
 
 func (r *rig) serve() {
-	r.server.Serve(Node{Volumes: r.node, Cluster: r.node, RotateAll: func() int { return 9 }, Identity: "node", User: "system:node:n"})
+	r.server.Serve(Node{Volumes: r.node, Cluster: r.node, RotateAll: func(time.Duration) int { return 9 }, Identity: "node", User: "system:node:n"})
 }
 
 func (r *rig) dial() *grpc.ClientConn {

@@ -17,6 +17,7 @@ const maxBacklog = 1000
 // for all watchers.
 type hub struct {
 	hints chan struct{} // one, that there are dirty keys
+	ready chan struct{} // closed when all volumes that there are have been told
 
 	mu       sync.Mutex
 	dirty    map[projector.Key]bool
@@ -35,7 +36,7 @@ type watcher struct {
 
 func newHub() *hub {
 	return &hub{
-		hints: make(chan struct{}, 1), dirty: map[projector.Key]bool{}, known: map[projector.Key]*api.Volume{}, watchers: map[*watcher]bool{},
+		hints: make(chan struct{}, 1), ready: make(chan struct{}), dirty: map[projector.Key]bool{}, known: map[projector.Key]*api.Volume{}, watchers: map[*watcher]bool{},
 	}
 }
 
@@ -44,6 +45,15 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+func (h *hub) isReady() bool {
+	select {
+	case <-h.ready:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -57,6 +67,11 @@ func (h *hub) changed(key projector.Key) {
 
 // run tells watchers what has changed, until ctx ends.
 func (h *hub) run(ctx context.Context, describe func(projector.Key) *api.Volume) {
+	select {
+	case <-h.ready:
+	case <-ctx.Done():
+		return
+	}
 	for {
 		select {
 		case <-h.hints:

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
+	"github.com/token-projector/token-projector/rotation"
 )
 
 func TestPublish(t *testing.T) {
@@ -178,7 +180,19 @@ func TestRotate(t *testing.T) {
 		_, err := r.client.RotateVolume(t.Context(), request)
 		r.wants("again at once", err, codes.ResourceExhausted)
 	}
-	_, err := r.client.RotateVolume(t.Context(), &api.RotateVolumeRequest{})
+	r.node.mu.Lock()
+	if r.node.pace != rotation.ForcedPace {
+		t.Errorf("pace %s", r.node.pace)
+	}
+	r.node.mu.Unlock()
+	for _, pace := range []*durationpb.Duration{{}, {Seconds: -1}, {Seconds: 61}, {Nanos: 2e9}} {
+		_, err := r.client.RotateVolume(t.Context(), &api.RotateVolumeRequest{Target: all.Target, Pace: pace})
+		r.wants(pace.String(), err, codes.InvalidArgument)
+	}
+	r.node.set(projector.VolumeStatus{Key: projector.Key{PodUID: "u", Volume: "pending"}})
+	_, err := r.client.RotateVolume(t.Context(), &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_Id{Id: &api.VolumeId{PodUid: "u", VolumeName: "pending"}}})
+	r.wants("nothing published yet", err, codes.FailedPrecondition)
+	_, err = r.client.RotateVolume(t.Context(), &api.RotateVolumeRequest{})
 	r.wants("nothing", err, codes.InvalidArgument)
 	_, err = r.client.RotateVolume(t.Context(), &api.RotateVolumeRequest{Target: &api.RotateVolumeRequest_Id{Id: &api.VolumeId{PodUid: "u", VolumeName: "none"}}})
 	r.wants("no such volume", err, codes.NotFound)

@@ -38,7 +38,7 @@ type Volumes interface {
 	Unpublish(ctx context.Context, key projector.Key) error
 	Volume(key projector.Key) (projector.VolumeStatus, bool)
 	Volumes() []projector.VolumeStatus
-	Rotate(key projector.Key) (tokens int, err error)
+	Rotate(key projector.Key, pace time.Duration) (tokens int, err error)
 	Content(key projector.Key) (atomicdir.Set, error)
 }
 
@@ -51,7 +51,7 @@ type Cluster interface {
 type Node struct {
 	Volumes   Volumes
 	Cluster   Cluster
-	RotateAll func() (tokens int)
+	RotateAll func(pace time.Duration) (tokens int)
 	// Identity and User are those by which requests are made.
 	Identity, User string
 }
@@ -137,7 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 	)
 	api.RegisterVolumeServiceServer(server, s)
 	grpc_health_v1.RegisterHealthServer(server, s.health)
-	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	s.report(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	reflection.Register(server)
 	s.cfg.Logger.Info("serving runtimes", "socket", s.cfg.Socket)
 
@@ -164,15 +164,24 @@ func serve(ctx context.Context, server *grpc.Server, l net.Listener, endStreams,
 	return nil
 }
 
-// Serve has calls answered from now on.
+// Serve has calls answered from now on: call it once, when all volumes of an earlier
+// process are known.
 func (s *Server) Serve(n Node) {
 	s.mu.Lock()
 	s.node = &n
 	s.mu.Unlock()
 	for _, v := range n.Volumes.Volumes() {
-		s.hub.changed(v.Key)
+		s.hub.tell(v.Key, message(v)) // before anybody watches
 	}
-	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	close(s.hub.ready)
+	s.report(grpc_health_v1.HealthCheckResponse_SERVING)
+}
+
+// report says how the server and its service are.
+func (s *Server) report(status grpc_health_v1.HealthCheckResponse_ServingStatus) {
+	for _, service := range []string{"", api.VolumeService_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(service, status)
+	}
 }
 
 // Changed tells the server of a volume whose status may have changed. It does not
@@ -182,11 +191,11 @@ func (s *Server) Changed(key projector.Key) { s.hub.changed(key) }
 // serving returns what there is to serve, or the error of a call that comes too
 // early.
 func (s *Server) serving() (*Node, error) {
+	if !s.hub.isReady() {
+		return nil, status.Error(codes.Unavailable, "projectord has not reached the API server, or not looked at all volumes yet: see its /readyz")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.node == nil {
-		return nil, status.Error(codes.Unavailable, "projectord has not reached the API server yet: see its /readyz")
-	}
 	return s.node, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/token-projector/token-projector/internal/grpcerr"
 	"github.com/token-projector/token-projector/projector"
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
+	"github.com/token-projector/token-projector/rotation"
 )
 
 // Pages of a list.
@@ -117,7 +118,13 @@ func orderOf(key projector.Key) string { return string(key.PodUID) + "/" + key.V
 
 // RotateVolume implements api.VolumeServiceServer.
 func (s *Server) RotateVolume(_ context.Context, r *api.RotateVolumeRequest) (*api.RotateVolumeResponse, error) {
+	pace := rotation.ForcedPace
+	if r.GetPace() != nil {
+		pace = r.GetPace().AsDuration()
+	}
 	switch {
+	case r.GetPace().CheckValid() != nil && r.GetPace() != nil, pace < minPace, pace > maxPace:
+		return nil, status.Errorf(codes.InvalidArgument, "pace: want from %s to %s", minPace, maxPace)
 	case r.GetAll():
 		n, err := s.serving()
 		if err != nil {
@@ -126,7 +133,7 @@ func (s *Server) RotateVolume(_ context.Context, r *api.RotateVolumeRequest) (*a
 		if err := s.rotatesAgain(projector.Key{}); err != nil {
 			return nil, err
 		}
-		return rotated(n.RotateAll()), nil
+		return rotated(n.RotateAll(pace)), nil
 	case r.GetId() == nil:
 		return nil, status.Error(codes.InvalidArgument, "want the id of a volume, or all: true")
 	}
@@ -134,13 +141,16 @@ func (s *Server) RotateVolume(_ context.Context, r *api.RotateVolumeRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	if v, ok := n.Volumes.Volume(key); !ok || v.Generation == "" {
+	switch v, ok := n.Volumes.Volume(key); {
+	case !ok:
 		return nil, noVolume(key)
+	case v.Generation == "":
+		return nil, status.Errorf(codes.FailedPrecondition, "nothing is published in volume %q yet", key.Volume)
 	}
 	if err := s.rotatesAgain(key); err != nil {
 		return nil, err
 	}
-	tokens, err := n.Volumes.Rotate(key)
+	tokens, err := n.Volumes.Rotate(key, pace)
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -150,6 +160,12 @@ func (s *Server) RotateVolume(_ context.Context, r *api.RotateVolumeRequest) (*a
 func rotated(tokens int) *api.RotateVolumeResponse {
 	return &api.RotateVolumeResponse{Tokens: int32(tokens)} //nolint:gosec // a node has no billions of them
 }
+
+// The paces that a call may ask for.
+const (
+	minPace = time.Millisecond
+	maxPace = time.Minute
+)
 
 // rotateEvery is how soon the same volume is rotated again by a call.
 const rotateEvery = 10 * time.Second

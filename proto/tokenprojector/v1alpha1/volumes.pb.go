@@ -16,6 +16,7 @@ package tokenprojectorv1alpha1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -486,7 +487,8 @@ type Volume struct {
 	// phase of the volume.
 	Phase Phase `protobuf:"varint,4,opt,name=phase,proto3,enum=tokenprojector.v1alpha1.Phase" json:"phase,omitempty"`
 	// generation is another one after each change of the files; later ones sort after
-	// earlier ones. It is empty while nothing is published.
+	// earlier ones, as far as the node's clock is not set back. It is empty while nothing
+	// is published.
 	Generation string `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	// files that are published, in the order of their paths.
 	Files []*File `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
@@ -1148,7 +1150,9 @@ type RotateVolumeRequest struct {
 	//
 	//	*RotateVolumeRequest_Id
 	//	*RotateVolumeRequest_All
-	Target        isRotateVolumeRequest_Target `protobuf_oneof:"target"`
+	Target isRotateVolumeRequest_Target `protobuf_oneof:"target"`
+	// pace is the time from one token to the next, from 1 ms to 1 minute; 100 ms without it.
+	Pace          *durationpb.Duration `protobuf:"bytes,3,opt,name=pace,proto3" json:"pace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1210,13 @@ func (x *RotateVolumeRequest) GetAll() bool {
 		}
 	}
 	return false
+}
+
+func (x *RotateVolumeRequest) GetPace() *durationpb.Duration {
+	if x != nil {
+		return x.Pace
+	}
+	return nil
 }
 
 type isRotateVolumeRequest_Target interface {
@@ -1560,7 +1571,7 @@ var File_tokenprojector_v1alpha1_volumes_proto protoreflect.FileDescriptor
 
 const file_tokenprojector_v1alpha1_volumes_proto_rawDesc = "" +
 	"\n" +
-	"%tokenprojector/v1alpha1/volumes.proto\x12\x17tokenprojector.v1alpha1\x1a\x1fgoogle/protobuf/timestamp.proto\"L\n" +
+	"%tokenprojector/v1alpha1/volumes.proto\x12\x17tokenprojector.v1alpha1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"L\n" +
 	"\x06PodRef\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1624,10 +1635,11 @@ const file_tokenprojector_v1alpha1_volumes_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"x\n" +
 	"\x13ListVolumesResponse\x129\n" +
 	"\avolumes\x18\x01 \x03(\v2\x1f.tokenprojector.v1alpha1.VolumeR\avolumes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x97\x01\n" +
 	"\x13RotateVolumeRequest\x123\n" +
 	"\x02id\x18\x01 \x01(\v2!.tokenprojector.v1alpha1.VolumeIdH\x00R\x02id\x12\x12\n" +
-	"\x03all\x18\x02 \x01(\bH\x00R\x03allB\b\n" +
+	"\x03all\x18\x02 \x01(\bH\x00R\x03all\x12-\n" +
+	"\x04pace\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04paceB\b\n" +
 	"\x06target\".\n" +
 	"\x14RotateVolumeResponse\x12\x16\n" +
 	"\x06tokens\x18\x01 \x01(\x05R\x06tokens\".\n" +
@@ -1716,6 +1728,7 @@ var file_tokenprojector_v1alpha1_volumes_proto_goTypes = []any{
 	(*StreamVolumeContentResponse)(nil), // 23: tokenprojector.v1alpha1.StreamVolumeContentResponse
 	(*FileContent)(nil),                 // 24: tokenprojector.v1alpha1.FileContent
 	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 26: google.protobuf.Duration
 }
 var file_tokenprojector_v1alpha1_volumes_proto_depIdxs = []int32{
 	1,  // 0: tokenprojector.v1alpha1.File.kind:type_name -> tokenprojector.v1alpha1.FileKind
@@ -1734,31 +1747,32 @@ var file_tokenprojector_v1alpha1_volumes_proto_depIdxs = []int32{
 	7,  // 13: tokenprojector.v1alpha1.GetVolumeResponse.volume:type_name -> tokenprojector.v1alpha1.Volume
 	7,  // 14: tokenprojector.v1alpha1.ListVolumesResponse.volumes:type_name -> tokenprojector.v1alpha1.Volume
 	4,  // 15: tokenprojector.v1alpha1.RotateVolumeRequest.id:type_name -> tokenprojector.v1alpha1.VolumeId
-	2,  // 16: tokenprojector.v1alpha1.WatchVolumesResponse.type:type_name -> tokenprojector.v1alpha1.EventType
-	7,  // 17: tokenprojector.v1alpha1.WatchVolumesResponse.volume:type_name -> tokenprojector.v1alpha1.Volume
-	4,  // 18: tokenprojector.v1alpha1.StreamVolumeContentRequest.id:type_name -> tokenprojector.v1alpha1.VolumeId
-	24, // 19: tokenprojector.v1alpha1.StreamVolumeContentResponse.files:type_name -> tokenprojector.v1alpha1.FileContent
-	8,  // 20: tokenprojector.v1alpha1.VolumeService.GetInfo:input_type -> tokenprojector.v1alpha1.GetInfoRequest
-	10, // 21: tokenprojector.v1alpha1.VolumeService.PublishVolume:input_type -> tokenprojector.v1alpha1.PublishVolumeRequest
-	12, // 22: tokenprojector.v1alpha1.VolumeService.UnpublishVolume:input_type -> tokenprojector.v1alpha1.UnpublishVolumeRequest
-	14, // 23: tokenprojector.v1alpha1.VolumeService.GetVolume:input_type -> tokenprojector.v1alpha1.GetVolumeRequest
-	16, // 24: tokenprojector.v1alpha1.VolumeService.ListVolumes:input_type -> tokenprojector.v1alpha1.ListVolumesRequest
-	18, // 25: tokenprojector.v1alpha1.VolumeService.RotateVolume:input_type -> tokenprojector.v1alpha1.RotateVolumeRequest
-	20, // 26: tokenprojector.v1alpha1.VolumeService.WatchVolumes:input_type -> tokenprojector.v1alpha1.WatchVolumesRequest
-	22, // 27: tokenprojector.v1alpha1.VolumeService.StreamVolumeContent:input_type -> tokenprojector.v1alpha1.StreamVolumeContentRequest
-	9,  // 28: tokenprojector.v1alpha1.VolumeService.GetInfo:output_type -> tokenprojector.v1alpha1.GetInfoResponse
-	11, // 29: tokenprojector.v1alpha1.VolumeService.PublishVolume:output_type -> tokenprojector.v1alpha1.PublishVolumeResponse
-	13, // 30: tokenprojector.v1alpha1.VolumeService.UnpublishVolume:output_type -> tokenprojector.v1alpha1.UnpublishVolumeResponse
-	15, // 31: tokenprojector.v1alpha1.VolumeService.GetVolume:output_type -> tokenprojector.v1alpha1.GetVolumeResponse
-	17, // 32: tokenprojector.v1alpha1.VolumeService.ListVolumes:output_type -> tokenprojector.v1alpha1.ListVolumesResponse
-	19, // 33: tokenprojector.v1alpha1.VolumeService.RotateVolume:output_type -> tokenprojector.v1alpha1.RotateVolumeResponse
-	21, // 34: tokenprojector.v1alpha1.VolumeService.WatchVolumes:output_type -> tokenprojector.v1alpha1.WatchVolumesResponse
-	23, // 35: tokenprojector.v1alpha1.VolumeService.StreamVolumeContent:output_type -> tokenprojector.v1alpha1.StreamVolumeContentResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	26, // 16: tokenprojector.v1alpha1.RotateVolumeRequest.pace:type_name -> google.protobuf.Duration
+	2,  // 17: tokenprojector.v1alpha1.WatchVolumesResponse.type:type_name -> tokenprojector.v1alpha1.EventType
+	7,  // 18: tokenprojector.v1alpha1.WatchVolumesResponse.volume:type_name -> tokenprojector.v1alpha1.Volume
+	4,  // 19: tokenprojector.v1alpha1.StreamVolumeContentRequest.id:type_name -> tokenprojector.v1alpha1.VolumeId
+	24, // 20: tokenprojector.v1alpha1.StreamVolumeContentResponse.files:type_name -> tokenprojector.v1alpha1.FileContent
+	8,  // 21: tokenprojector.v1alpha1.VolumeService.GetInfo:input_type -> tokenprojector.v1alpha1.GetInfoRequest
+	10, // 22: tokenprojector.v1alpha1.VolumeService.PublishVolume:input_type -> tokenprojector.v1alpha1.PublishVolumeRequest
+	12, // 23: tokenprojector.v1alpha1.VolumeService.UnpublishVolume:input_type -> tokenprojector.v1alpha1.UnpublishVolumeRequest
+	14, // 24: tokenprojector.v1alpha1.VolumeService.GetVolume:input_type -> tokenprojector.v1alpha1.GetVolumeRequest
+	16, // 25: tokenprojector.v1alpha1.VolumeService.ListVolumes:input_type -> tokenprojector.v1alpha1.ListVolumesRequest
+	18, // 26: tokenprojector.v1alpha1.VolumeService.RotateVolume:input_type -> tokenprojector.v1alpha1.RotateVolumeRequest
+	20, // 27: tokenprojector.v1alpha1.VolumeService.WatchVolumes:input_type -> tokenprojector.v1alpha1.WatchVolumesRequest
+	22, // 28: tokenprojector.v1alpha1.VolumeService.StreamVolumeContent:input_type -> tokenprojector.v1alpha1.StreamVolumeContentRequest
+	9,  // 29: tokenprojector.v1alpha1.VolumeService.GetInfo:output_type -> tokenprojector.v1alpha1.GetInfoResponse
+	11, // 30: tokenprojector.v1alpha1.VolumeService.PublishVolume:output_type -> tokenprojector.v1alpha1.PublishVolumeResponse
+	13, // 31: tokenprojector.v1alpha1.VolumeService.UnpublishVolume:output_type -> tokenprojector.v1alpha1.UnpublishVolumeResponse
+	15, // 32: tokenprojector.v1alpha1.VolumeService.GetVolume:output_type -> tokenprojector.v1alpha1.GetVolumeResponse
+	17, // 33: tokenprojector.v1alpha1.VolumeService.ListVolumes:output_type -> tokenprojector.v1alpha1.ListVolumesResponse
+	19, // 34: tokenprojector.v1alpha1.VolumeService.RotateVolume:output_type -> tokenprojector.v1alpha1.RotateVolumeResponse
+	21, // 35: tokenprojector.v1alpha1.VolumeService.WatchVolumes:output_type -> tokenprojector.v1alpha1.WatchVolumesResponse
+	23, // 36: tokenprojector.v1alpha1.VolumeService.StreamVolumeContent:output_type -> tokenprojector.v1alpha1.StreamVolumeContentResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_tokenprojector_v1alpha1_volumes_proto_init() }

@@ -48,10 +48,9 @@ const (
 // these codes, and a message that says what to do:
 //
 //	INVALID_ARGUMENT    a field is missing or malformed
-//	NOT_FOUND           no such volume, or no such Pod in the API server
-//	FAILED_PRECONDITION the Pod is another than the one that is meant, is on another
-//	                    node, has ended or ends, or declares no such volume; or a
-//	                    source of it is missing
+//	NOT_FOUND           no such volume, or no such Pod on this node
+//	FAILED_PRECONDITION the Pod is another than the one that is meant, has ended or
+//	                    ends, or declares no such volume; or a source of it is missing
 //	PERMISSION_DENIED   the API server does not permit what the volume needs
 //	RESOURCE_EXHAUSTED  too many calls, or too many volumes: try again later
 //	ABORTED             another call for the same volume is under way
@@ -211,10 +210,9 @@ type VolumeService_StreamVolumeContentClient = grpc.ServerStreamingClient[Stream
 // these codes, and a message that says what to do:
 //
 //	INVALID_ARGUMENT    a field is missing or malformed
-//	NOT_FOUND           no such volume, or no such Pod in the API server
-//	FAILED_PRECONDITION the Pod is another than the one that is meant, is on another
-//	                    node, has ended or ends, or declares no such volume; or a
-//	                    source of it is missing
+//	NOT_FOUND           no such volume, or no such Pod on this node
+//	FAILED_PRECONDITION the Pod is another than the one that is meant, has ended or
+//	                    ends, or declares no such volume; or a source of it is missing
 //	PERMISSION_DENIED   the API server does not permit what the volume needs
 //	RESOURCE_EXHAUSTED  too many calls, or too many volumes: try again later
 //	ABORTED             another call for the same volume is under way
