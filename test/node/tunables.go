@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,10 @@ var tunables = []string{
 func keepTunables(dir string) error {
 	for _, name := range tunables {
 		setting, copied := filepath.Join("/proc/sys", name), filepath.Join(dir, strings.ReplaceAll(name, "/", "."))
+		// An earlier node of this process may have left its own, whose file is gone.
+		if err := unix.Unmount(setting, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("taking an earlier copy of %s away: %w", setting, err)
+		}
 		value, err := os.ReadFile(setting)
 		if err == nil {
 			err = os.WriteFile(copied, value, 0600)
