@@ -150,6 +150,10 @@ var why = map[string]map[string]string{
 		module + "rotation":                                  "the pace of rotations",
 	},
 	"internal/socket": {},
+	"internal/wrap": {
+		"golang.org/x/sys/unix": "the names of signals, and who is in a terminal's foreground",
+		module + "tokenfile":    "tells that a token was replaced",
+	},
 	"kube": {
 		"github.com/fsnotify/fsnotify":               "follows the credential's files",
 		"k8s.io/api/authentication/v1":               "TokenRequest, SelfSubjectReview",
