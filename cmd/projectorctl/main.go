@@ -1,5 +1,6 @@
 // Command projectorctl talks to the projectord of its node, looks at what projectord
-// and the kubelet project, and removes what projectord has left.
+// and the kubelet project, runs programs that read tokens, and removes what projectord
+// has left.
 package main
 
 import (
@@ -81,6 +82,9 @@ func (a *app) run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 	if err == nil {
 		return exitOK
 	}
+	if ended := programExit(0); errors.As(err, &ended) {
+		return int(ended)
+	}
 	_, _ = fmt.Fprintf(stderr, "%s: %v\n", names.CLI, err)
 	if usage := (usageError{}); !called || errors.As(err, &usage) {
 		_, _ = fmt.Fprintf(stderr, "Run '%s --help' for its commands.\n", names.CLI)
@@ -122,7 +126,7 @@ remove what a projectord has left. No command shows a token.
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", defaultSocket(), "projectord's socket; $"+socketEnv+" is its default")
 	root.AddCommand(a.listCommand(), a.getCommand(), a.watchCommand(), a.publishCommand(), a.unpublishCommand(), a.rotateCommand())
-	root.AddCommand(inspectCommand(), a.doctorCommand(), wipeCommand(), a.versionCommand())
+	root.AddCommand(inspectCommand(), execCommand(), a.doctorCommand(), wipeCommand(), a.versionCommand())
 	return root
 }
 

@@ -40,6 +40,8 @@ var why = map[string]map[string]string{
 		module + "internal/doctor":                          "wiring",
 		module + "internal/socket":                          "removes projectord's",
 		"google.golang.org/protobuf/types/known/durationpb": "part of the API",
+		module + "internal/wrap":                            "wiring",
+		module + "tokenfile":                                "wiring",
 	},
 	"cmd/projectord": {
 		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers and who serves",
