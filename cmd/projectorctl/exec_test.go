@@ -157,6 +157,50 @@ func TestExecTells(t *testing.T) {
 	}
 }
 
+// TestExecUnheard: that nobody reads what it says ends nothing. The hook has the
+// program told that it has run, and then fails.
+func TestExecUnheard(t *testing.T) {
+	dir := t.TempDir()
+	token, hook := filepath.Join(dir, "token"), filepath.Join(dir, "hook")
+	if err := os.WriteFile(hook, []byte("#!/bin/sh\nkill -USR1 $PPID\nexit 1\n"), 0700); err != nil {
+		t.Fatal(err)
+	}
+	replace(t, token, "one")
+	cmd := ctlExec(t, "--token", token, "--on-rotate=run:"+hook, "--wait", "--", "sh", "-c",
+		`told=0; trap 'told=$((told + 1)); echo told; [ $told -lt 2 ] || exit 9' USR1; echo ready; for i in 1 2 3 4 5; do read -r line; done`)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stdin.Close() }()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody, stderr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nobody.Close()
+	cmd.Stderr = stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); line != "ready\n" {
+		t.Fatal(line, err)
+	}
+	replace(t, token, "two")
+	rest, err := io.ReadAll(lines)
+	if string(rest) != "told\ntold\n" || err != nil {
+		t.Errorf("it says %q, %v; want it to be told twice", rest, err)
+	}
+	if code := exitCodeOf(t, cmd.Wait()); code != 9 {
+		t.Errorf("exit %d, want 9", code)
+	}
+}
+
 // replace writes a file as its readers want it: in one step.
 func replace(t *testing.T, path, text string) {
 	t.Helper()

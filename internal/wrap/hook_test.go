@@ -31,8 +31,12 @@ func hooked(t *testing.T, mode string, env ...string) (w *wrapped, v volume, dir
 	t.Helper()
 	v, dir = newVolume(t), t.TempDir()
 	v.publish(t, 0)
-	w = start(t, command(v, "1m", "run:"+os.Args[0], self("echo"),
-		append(env, hookMode+"="+mode, hookDir+"="+dir, "TOKEN_PATH=")...))
+	cmd := command(v, "1m", "run:"+os.Args[0], self("echo"),
+		append(env, hookMode+"="+mode, hookDir+"="+dir, "TOKEN_PATH=")...)
+	if _, err := cmd.StdinPipe(); err != nil { // stays open until it has ended
+		t.Fatal(err)
+	}
+	w = start(t, cmd)
 	w.until(t, "ready")
 	return w, v, dir
 }

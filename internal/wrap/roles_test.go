@@ -2,6 +2,7 @@ package wrap_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -58,6 +59,10 @@ var roles = map[string]func(args []string) int{
 	"echo":    beEcho,
 	"parent":  beParent,
 	"between": beBetween,
+	"linger": func([]string) int {
+		time.Sleep(2 * patience)
+		return 1
+	},
 	"orphan": func([]string) int {
 		_, _ = os.Stdin.Read(make([]byte, 1)) // until its parent's pipe is closed
 		return 7
@@ -160,12 +165,16 @@ func beHook() int {
 	must(err)
 	fmt.Println("given:", os.Args, os.Environ())
 	fmt.Println("hook", len(token), os.Getpid())
+	_, _ = io.Copy(io.Discard, os.Stdin) // there is nothing, whatever the wrapper's is
 	once := filepath.Join(os.Getenv(hookDir), "once")
 	first := unix.Mkdir(once, 0700) == nil
 	switch mode := os.Getenv(hookMode); {
 	case mode == "fails once" && first:
 		return 5
 	case mode == "hangs", mode == "hangs once" && first:
+		child := exec.Command(os.Args[0], as, "linger")
+		child.Stdout = os.Stdout // which nobody sees end while it is there
+		must(child.Start())
 		never := make(chan os.Signal, 1)
 		signal.Notify(never, syscall.SIGTERM)
 		<-never

@@ -39,38 +39,62 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// TestTerminal: what a key sends comes once.
+// TestTerminal: what a key sends comes once, and what may end a container comes.
 func TestTerminal(t *testing.T) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	inForeground := func(t *testing.T, flags uintptr) (w *wrapped, keys *os.File) {
+		t.Helper()
+		keys, terminal := openTerminal(t)
+		cmd := command(newVolume(t), "0s", "signal:HUP", self("echo"))
+		cmd.SysProcAttr.Cloneflags = flags
+		cmd.Stdin, cmd.SysProcAttr.Setctty = terminal, true // of descriptor 0
+		w = start(t, cmd)
+		w.until(t, "ready")
+		return w, keys
+	}
+	t.Run("a key", func(t *testing.T) {
+		w, keys := inForeground(t, 0)
+		if _, err := keys.WriteString("\x03"); err != nil { // control C
+			t.Fatal(err)
+		}
+		w.until(t, line(syscall.SIGINT))
+		w.settle(t)
+		w.send(t, syscall.SIGTERM)
+		if text := w.ends(t, 0); strings.Count(text, line(syscall.SIGINT)) != 1 {
+			t.Errorf("want SIGINT once:\n%s", text)
+		}
+	})
+	t.Run("as PID 1", func(t *testing.T) {
+		if os.Geteuid() != 0 {
+			t.Skip("needs root for a PID namespace")
+		}
+		w, _ := inForeground(t, syscall.CLONE_NEWPID)
+		w.send(t, syscall.SIGQUIT)
+		w.until(t, line(syscall.SIGQUIT))
+		w.send(t, syscall.SIGTERM)
+		w.ends(t, 0)
+	})
+}
+
+// openTerminal makes a terminal, and the end that presses its keys.
+func openTerminal(t *testing.T) (keys, terminal *os.File) {
+	t.Helper()
+	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = master.Close() }()
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	t.Cleanup(func() { _ = keys.Close() })
+	n, err := unix.IoctlGetInt(int(keys.Fd()), unix.TIOCGPTN)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+	if err := unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
-	slave, err := os.OpenFile("/dev/pts/"+itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
+	if terminal, err = os.OpenFile("/dev/pts/"+itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = slave.Close() }()
-	cmd := command(newVolume(t), "0s", "signal:HUP", self("echo"))
-	cmd.Stdin, cmd.SysProcAttr.Setctty = slave, true // of descriptor 0
-	w := start(t, cmd)
-	w.until(t, "ready")
-	if _, err := master.WriteString("\x03"); err != nil { // control C
-		t.Fatal(err)
-	}
-	w.until(t, line(syscall.SIGINT))
-	w.settle(t)
-	w.send(t, syscall.SIGTERM)
-	if text := w.ends(t, 0); strings.Count(text, line(syscall.SIGINT)) != 1 {
-		t.Errorf("want SIGINT once:\n%s", text)
-	}
+	t.Cleanup(func() { _ = terminal.Close() })
+	return keys, terminal
 }
 
 // TestIgnoredHangup: what nohup does holds for the program too.

@@ -70,15 +70,15 @@ func TestFind(t *testing.T) {
 func TestWait(t *testing.T) {
 	t.Run("a token that comes", func(t *testing.T) {
 		v := newVolume(t)
+		v.write(t, rotationtest.JWT(`{"exp": 1000000000}`))
 		w := start(t, command(v, "1m", "signal:HUP", self("echo")))
-		w.send(t, syscall.SIGWINCH) // ends no wait
+		w.until(t, "seen") // it listens
+		w.send(t, syscall.SIGWINCH)
 		v.publish(t, 1)
-		if w.until(t, "ready"); !strings.HasPrefix(w.all.String(), "seen\n") {
-			t.Errorf("the program was started without a token:\n%s", &w.all)
-		}
+		w.until(t, "ready")
 		w.send(t, syscall.SIGTERM)
 		if text := w.ends(t, 0); strings.Contains(text, line(syscall.SIGHUP)) {
-			t.Errorf("the first token is no rotation:\n%s", text)
+			t.Errorf("what it starts with is no rotation:\n%s", text)
 		}
 	})
 	notInTime := func(t *testing.T, v volume) {
