@@ -25,7 +25,7 @@ type claim struct {
 func (p *Projector) Claim(key Key, path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.claimLocked(key, claim{path: path, csi: true})
+	_ = p.claimLocked(key, claim{path: path, csi: true}) // never refused
 }
 
 // Publish has a projected volume that a Pod declares served in the layout, whether
@@ -39,21 +39,21 @@ func (p *Projector) Publish(key Key) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c := p.claims[key]; c != nil && c.csi {
-		return errOfCSI
-	}
-	p.claimLocked(key, claim{path: path})
-	return nil
+	return p.claimLocked(key, claim{path: path})
 }
 
 // errOfCSI is for who would publish, or remove, what a kubelet has claimed.
 var errOfCSI = fmt.Errorf("%w: it is a volume of the CSI driver, which the kubelet publishes and gives back", ErrDeclaration)
 
-func (p *Projector) claimLocked(key Key, to claim) {
+// claimLocked makes or changes a claim. Only a kubelet may change what it has claimed.
+func (p *Projector) claimLocked(key Key, to claim) error {
 	c, ok := p.claims[key]
-	if !ok {
+	switch {
+	case !ok:
 		c = &claim{changed: make(chan struct{})}
 		p.claims[key] = c
+	case c.csi && !to.csi:
+		return errOfCSI
 	}
 	if c.ending && !to.ending { // it may be half removed
 		v := p.entryLocked(key)
@@ -63,6 +63,7 @@ func (p *Projector) claimLocked(key Key, to claim) {
 	p.order.end(key, to.ending)
 	p.entryLocked(key)
 	p.addLocked(key)
+	return nil
 }
 
 // ErrNotClaimed says that nobody has claimed a volume.
@@ -119,14 +120,13 @@ func (p *Projector) Unpublish(ctx context.Context, key Key) error {
 
 func (p *Projector) giveBack(ctx context.Context, key Key, to claim) error {
 	p.mu.Lock()
-	if c := p.claims[key]; c != nil && c.csi && !to.csi {
-		p.mu.Unlock()
-		return errOfCSI
-	}
-	p.claimLocked(key, to)
+	err := p.claimLocked(key, to)
 	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	// A pass that was under way may fail with something else.
-	err := p.follow(ctx, key, func(c *claim) (bool, error) { return errors.Is(c.err, errRemoving), c.err })
+	err = p.follow(ctx, key, func(c *claim) (bool, error) { return errors.Is(c.err, errRemoving), c.err })
 	if errors.Is(err, ErrNotClaimed) {
 		return nil
 	}

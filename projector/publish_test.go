@@ -255,9 +255,11 @@ func TestPublishedAfterAnAbortedEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.p.mu.Lock()
-		h.p.claimLocked(key, claim{path: path, ending: true})
-		h.p.claimLocked(key, claim{path: path})
+		err = errors.Join(h.p.claimLocked(key, claim{path: path, ending: true}), h.p.claimLocked(key, claim{path: path}))
 		h.p.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := h.p.Await(ctx, key); err != nil || h.token("u") == "" {

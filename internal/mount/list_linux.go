@@ -39,16 +39,27 @@ func Parse(mountinfo []byte) []Mount {
 	return mounts
 }
 
-// List returns where a tmpfs of ours is mounted, in the order of mounting. It reads
-// all mounts of the machine, so it is not for a pass over one volume.
-func List() ([]string, error) {
+// all are the mounts that this process sees.
+func all() ([]Mount, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("listing mounts: %w", err)
 	}
+	return Parse(text), nil
+}
+
+func (m Mount) ours() bool { return m.Type == "tmpfs" && m.Source == Source }
+
+// List returns where a tmpfs of ours is mounted, in the order of mounting. It reads
+// all mounts of the machine, so it is not for a pass over one volume.
+func List() ([]string, error) {
+	mounts, err := all()
+	if err != nil {
+		return nil, err
+	}
 	var points []string
-	for _, m := range Parse(text) {
-		if m.Type == "tmpfs" && m.Source == Source {
+	for _, m := range mounts {
+		if m.ours() {
 			points = append(points, m.Point)
 		}
 	}
@@ -64,15 +75,15 @@ func At(path string) (ours, foreign bool, err error) {
 		}
 		return false, false, err
 	}
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := all()
 	if err != nil {
-		return false, false, fmt.Errorf("listing mounts: %w", err)
+		return false, false, err
 	}
-	for _, m := range Parse(text) {
+	for _, m := range mounts {
 		if m.Point != path {
 			continue
 		}
-		foreign = m.Type != "tmpfs" || m.Source != Source
+		foreign = !m.ours()
 		ours = ours || !foreign
 	}
 	return ours, foreign, nil
