@@ -144,7 +144,7 @@ lint: bin/golangci-lint bin/buf ## check style, formatting, go.mod files, proto/
 generate: bin/buf ## rewrite what is generated: docs/flags.md, docs/projectorctl.md, the PrometheusRule, Go code of proto/
 	bin/buf generate
 	go test ./cmd/projectord -run TestFlagsAreDocumented -update
-	go test ./cmd/projectorctl -run TestDocumentedOutput -update
+	go test ./internal/ctl -run TestDocumentedOutput -update
 	@{ echo '# Generated from deploy/monitoring/alerts.yaml by `make generate`.'; \
 		printf '%s\n' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 			'metadata:' '  name: projectord' '  namespace: projectord' 'spec:'; \

@@ -1,4 +1,4 @@
-package main
+package ctl
 
 import (
 	"bufio"
@@ -18,7 +18,7 @@ const asMain = "PROJECTORCTL_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
-		main()
+		Main()
 	}
 	os.Exit(m.Run())
 }
