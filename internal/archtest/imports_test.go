@@ -31,6 +31,7 @@ var why = map[string]map[string]string{
 		"k8s.io/klog/v2":                                 "sends client-go's logs where ours go",
 		module + "internal/clock":                        "wiring",
 		module + "internal/csi":                          "wiring",
+		module + "internal/ctl":                          "is projectorctl, where it has that name",
 		module + "internal/health":                       "wiring",
 		module + "internal/httpserver":                   "wiring",
 		module + "internal/kubelet":                      "wiring",
