@@ -49,17 +49,17 @@ test: controlplane ## run all tests, against a real kube-apiserver where it matt
 build: ## build bin/projectord and bin/projectorctl
 	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -o bin/ ./cmd/...
 
-# The image's programs are the same for everyone who builds a commit with the
+# The image's program is the same for everyone who builds a commit with the
 # same Go: nothing of the builder's settings goes in, and git's state does.
 .PHONY: image
 image: ## build the container image, linux/amd64 and arm64: bin/image, bin/projectord-image.tar (IMAGE=name:tag)
 	@for arch in $(ARCHS); do CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=true GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 \
-		go build -tags $(TAGS) -trimpath -ldflags '-s -w -buildid=' -o bin/linux-$$arch/ ./cmd/... || { echo "an image needs a git clone: its version is the commit's"; exit 1; }; done
-	@cd tools && go run ./image -name $(IMAGE) -o ../bin/projectord-image.tar -sbom ../bin \
+		go build -tags $(TAGS) -trimpath -ldflags '-s -w -buildid=' -o bin/linux-$$arch/ ./cmd/projectord || { echo "an image needs a git clone: its version is the commit's"; exit 1; }; done
+	@cd tools && go run ./image -name $(IMAGE) -o ../bin/projectord-image.tar -alias projectorctl -sbom ../bin \
 		-label org.opencontainers.image.description='Projects and rotates bound service-account tokens for the Pods of a node' \
 		-label org.opencontainers.image.licenses=Apache-2.0 \
 		-label org.opencontainers.image.source=https://github.com/token-projector/token-projector \
-		$(foreach arch,$(ARCHS),../bin/linux-$(arch)/projectord ../bin/linux-$(arch)/projectorctl)
+		$(foreach arch,$(ARCHS),../bin/linux-$(arch)/projectord)
 	@rm -rf bin/image && mkdir bin/image && tar -xf bin/projectord-image.tar -C bin/image
 
 .PHONY: image-check

@@ -65,14 +65,14 @@ func prepare(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := image.Write(ctx, filepath.Join(dir, "probe.tar"), probeImage, "", probe); err != nil {
+	if err := image.Write(ctx, filepath.Join(dir, "probe.tar"), probeImage, probe); err != nil {
 		return err
 	}
 	consumer, err := image.BuildProgram(ctx, dir, "github.com/token-projector/token-projector/test/e2e/consumer")
 	if err != nil {
 		return err
 	}
-	if err := image.Write(ctx, filepath.Join(dir, "consumer.tar"), consumerImage, "", consumer); err != nil {
+	if err := image.Write(ctx, filepath.Join(dir, "consumer.tar"), consumerImage, consumer); err != nil {
 		return err
 	}
 	return prepareOurs(ctx, dir)
@@ -93,11 +93,11 @@ func prepareOurs(ctx context.Context, dir string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("packing projectord: %w\n%s", err, out)
 	}
-	bin, err := filepath.Abs(filepath.Join(repository, "bin/linux-"+runtime.GOARCH))
+	program, err := filepath.Abs(filepath.Join(repository, "bin/linux-"+runtime.GOARCH, "projectord"))
 	if err != nil {
 		return err
 	}
-	err = image.Write(ctx, filepath.Join(dir, "next.tar"), nextImage, "test=next", filepath.Join(bin, "projectord"), filepath.Join(bin, "projectorctl"))
+	err = image.Write(ctx, filepath.Join(dir, "next.tar"), nextImage, program, "-label", "test=next", "-alias", "projectorctl")
 	if err != nil {
 		return err
 	}

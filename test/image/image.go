@@ -1,4 +1,4 @@
-// Package image makes container images that hold static programs and nothing
+// Package image makes container images that hold a static program and nothing
 // else, with the program that packs projectord's. It knows no registry.
 package image
 
@@ -24,20 +24,16 @@ func BuildProgram(ctx context.Context, dir, pkg string) (string, error) {
 	return path, nil
 }
 
-// Write writes an image with these programs in its root directory as an archive
-// for `ctr images import`. The first program is what it runs. The name has a
-// registry and a tag, as in localhost/pause:test. A label, unless it is empty, is
-// KEY=VALUE.
-func Write(ctx context.Context, archive, name, label string, programs ...string) error {
+// Write writes an image with this program in its root directory as an archive for
+// `ctr images import`. The name has a registry and a tag, as in localhost/pause:test.
+// The flags are tools/image's.
+func Write(ctx context.Context, archive, name, program string, flags ...string) error {
 	root, err := module.Root(ctx)
 	if err != nil {
 		return err
 	}
-	args := []string{"run", "./image", "-name", name, "-o", archive}
-	if label != "" {
-		args = append(args, "-label", label)
-	}
-	cmd := exec.CommandContext(ctx, "go", append(args, programs...)...)
+	args := append([]string{"run", "./image", "-name", name, "-o", archive}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, program)...)
 	cmd.Dir = filepath.Join(root, "tools")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("writing image %s: %w\n%s", name, err, out)

@@ -22,7 +22,7 @@ func WritePauseImage(ctx context.Context, dir string) (archive string, err error
 		return "", err
 	}
 	archive = filepath.Join(dir, "pause.tar")
-	return archive, image.Write(ctx, archive, pauseImage, "", program)
+	return archive, image.Write(ctx, archive, pauseImage, program)
 }
 
 // containerd 1.6 and newer, with all its files in one directory. Where it may not

@@ -33,13 +33,14 @@ type image struct {
 	size, compressed int64 // bytes of its one layer
 }
 
-// build makes one platform's image: its programs and their SBOM.
-func build(p platformPrograms, created time.Time, meta labels) (image, error) {
-	bom, err := sbom(p, created, meta)
+// build makes one platform's image: a program, which may have a second name, and
+// its SBOM.
+func build(p program, alias string, created time.Time, meta labels) (image, error) {
+	bom, err := sbom(p, alias, created, meta)
 	if err != nil {
 		return image{}, err
 	}
-	files, err := pack(p.programs, bom, created)
+	files, err := pack(p, alias, bom, created)
 	if err != nil {
 		return image{}, err
 	}
@@ -70,15 +71,15 @@ func build(p platformPrograms, created time.Time, meta labels) (image, error) {
 }
 
 // config is how the image runs.
-func config(p platformPrograms, created time.Time, meta labels) *v1.ConfigFile {
+func config(p program, created time.Time, meta labels) *v1.ConfigFile {
 	return &v1.ConfigFile{
 		Architecture: p.platform.Architecture,
 		OS:           p.platform.OS,
 		Created:      v1.Time{Time: created},
 		RootFS:       v1.RootFS{Type: "layers"},
 		Config: v1.Config{
-			Entrypoint: []string{"/" + p.programs[0].name},
-			// `kubectl exec` finds the other programs by their name alone.
+			Entrypoint: []string{"/" + p.name},
+			// `kubectl exec` finds the program by its names alone.
 			Env: []string{"PATH=/"},
 			// projectord writes below directories of the host that are root's, and
 			// gives files to the Pods' users: as another user it would need more
@@ -91,11 +92,17 @@ func config(p platformPrograms, created time.Time, meta labels) *v1.ConfigFile {
 }
 
 // pack puts the files into a tar archive: all of root, and nobody else may write.
-func pack(programs []program, bom []byte, created time.Time) ([]byte, error) {
+func pack(p program, alias string, bom []byte, created time.Time) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, p := range programs {
-		if err := add(w, p.name, 0o755, p.data, created); err != nil {
+	if err := add(w, p.name, 0o755, p.data, created); err != nil {
+		return nil, err
+	}
+	if alias != "" {
+		// No symbolic link: who copies one out of an image may get no program.
+		header := newHeader(alias, 0o755, created)
+		header.Typeflag, header.Linkname = tar.TypeLink, p.name
+		if err := w.WriteHeader(header); err != nil {
 			return nil, err
 		}
 	}
@@ -108,9 +115,15 @@ func pack(programs []program, bom []byte, created time.Time) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// add writes one file whose header says nothing of who builds, or when.
+// newHeader says nothing of who builds, or when.
+func newHeader(name string, mode int64, created time.Time) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, ModTime: created, Format: tar.FormatUSTAR}
+}
+
+// add writes one file.
 func add(w *tar.Writer, name string, mode int64, data []byte, created time.Time) error {
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data)), ModTime: created, Format: tar.FormatUSTAR}
+	header := newHeader(name, mode, created)
+	header.Size = int64(len(data))
 	if err := w.WriteHeader(header); err != nil {
 		return err
 	}

@@ -20,20 +20,26 @@ import (
 var layoutDir = flag.String("layout", "", "an OCI layout of projectord and projectorctl to check as well")
 
 func TestImage(t *testing.T) {
-	b := buildImage(t, noEnv, twins(t, source(t))...)
-	checkLayout(t, unpack(t, b.archive), "one", "two")
+	programs := twins(t, source(t))
+	b := buildImage(t, noEnv, append([]string{"-alias", "other"}, programs...)...)
+	checkLayout(t, unpack(t, b.archive), call{name: "one"}, call{name: "other"})
 	if !regexp.MustCompile(`^RESULT image amd64_mib=\d+\.\d arm64_mib=\d+\.\d compressed_mib=\d+\.\d digest=sha256:[0-9a-f]{64}\n$`).MatchString(b.result) {
 		t.Errorf("it prints %q", b.result)
 	}
 	if *layoutDir != "" {
-		t.Run("layout", func(t *testing.T) { checkLayout(t, *layoutDir, "projectord", "projectorctl") })
+		t.Run("layout", func(t *testing.T) {
+			checkLayout(t, *layoutDir, call{"projectord", "--version"}, call{"projectorctl", "version"})
+		})
 	}
+	t.Run("one name", func(t *testing.T) {
+		checkLayout(t, unpack(t, buildImage(t, noEnv, programs...).archive), call{name: "one"})
+	})
 }
 
 // The same commit in different directories, with the platforms in another order.
 func TestSameBytes(t *testing.T) {
 	p, q := twins(t, source(t)), twins(t, source(t))
-	a, b := buildImage(t, noEnv, p...), buildImage(t, noEnv, append(q[2:], q[:2]...)...)
+	a, b := buildImage(t, noEnv, p...), buildImage(t, noEnv, q[1], q[0])
 	if !bytes.Equal(read(t, a.archive), read(t, b.archive)) {
 		t.Error("the archives differ")
 	}
@@ -93,7 +99,7 @@ func TestRefused(t *testing.T) {
 	p := twins(t, dir)
 	write(t, dir, "text", "no program")
 	text := filepath.Join(dir, "text")
-	dirty := compile(t, dir, "two", "linux", "amd64")
+	dirty := compile(t, dir, "one", "linux", "amd64")
 	out := filepath.Join(t.TempDir(), "image.tar")
 	named := []string{"-name", "example.com/twins:1", "-o", out}
 	for _, c := range []struct {
@@ -109,9 +115,11 @@ func TestRefused(t *testing.T) {
 		{"no Go program", append(named, text), "only Go programs"},
 		{"another system", append(named, compile(t, dir, "one", "darwin", "arm64")), "darwin/arm64: build it with GOOS=linux"},
 		{"a dynamic program", append(named, compile(t, dir, "one", "linux", "amd64", "-buildmode=pie")), "CGO_ENABLED=0"},
-		{"two versions", append(named, p[0], dirty), "of another version"},
-		{"a platform that lacks one", append(named, p[:3]...), "give the same programs"},
-		{"a program twice", append(named, p[0], p[0]), "twice"},
+		{"two versions", append(named, p[1], dirty), "of another version"},
+		{"two programs", append(named, p[0], compile(t, dir, "two", "linux", "arm64")), "an image has one"},
+		{"a platform twice", append(named, p[0], p[1], p[0]), "one for each platform"},
+		{"an alias that it is called", append([]string{"-alias", "one"}, append(named, p...)...), "a file one already"},
+		{"an alias that the SBOM is called", append([]string{"-alias", sbomName}, append(named, p...)...), "already"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var stdout bytes.Buffer

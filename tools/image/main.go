@@ -22,6 +22,8 @@ import (
 
 const usage = `usage: image -name NAME -o FILE [flags] PROGRAM...
 
+An image of one static Go program, which is given once for each platform.
+
 `
 
 func main() {
@@ -48,9 +50,9 @@ func (l labels) Set(s string) error {
 }
 
 type options struct {
-	name, archive, sbomDir string
-	labels                 labels
-	programs               []string
+	name, archive, sbomDir, alias string
+	labels                        labels
+	programs                      []string
 }
 
 func parse(args []string, stderr io.Writer) (*options, error) {
@@ -64,6 +66,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.StringVar(&o.name, "name", "", "the image's full `name`, such as docker.io/library/pause:1")
 	fs.StringVar(&o.archive, "o", "", "the `file` to write, an OCI layout in a tar archive")
 	fs.StringVar(&o.sbomDir, "sbom", "", "a `directory` for copies of the SBOMs, as sbom-<arch>.cdx.json (default: none)")
+	fs.StringVar(&o.alias, "alias", "", "a second `name` for the program, as a hard link (default: none)")
 	fs.Var(o.labels, "label", "a label and annotation as `KEY=VALUE`; may be repeated")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	o.programs = fs.Args()
 	if o.archive == "" || len(o.programs) == 0 {
 		return nil, errors.New("-o and at least one program are needed: see -help")
+	}
+	if o.alias == filepath.Base(o.programs[0]) || o.alias == sbomName {
+		return nil, fmt.Errorf("-alias: the image has a file %s already", o.alias)
 	}
 	// Strict: containerd looks names up in full, with registry and tag.
 	if _, err := name.NewTag(o.name, name.StrictValidation); err != nil {
@@ -92,8 +98,8 @@ func run(args []string, env func(string) (string, bool), stdout, stderr io.Write
 	meta := release.labels()
 	maps.Copy(meta, o.labels)
 	var images []image
-	for _, p := range release.platforms {
-		img, err := build(p, release.created, meta)
+	for _, p := range release.programs {
+		img, err := build(p, o.alias, release.created, meta)
 		if err != nil {
 			return fmt.Errorf("building the image for %s: %w", p.platform, err)
 		}

@@ -77,64 +77,35 @@ func (p program) version() string {
 	return p.info.Main.Version
 }
 
-// platformPrograms are the programs of one platform, in the order given.
-type platformPrograms struct {
-	platform v1.Platform
-	programs []program
-}
-
-func (p platformPrograms) names() []string {
-	var names []string
-	for _, program := range p.programs {
-		names = append(names, program.name)
-	}
-	return names
-}
-
-// release is one version of the same programs, for each platform.
+// release is one version of a program, for each platform.
 type release struct {
-	created   time.Time
-	platforms []platformPrograms // sorted
+	created  time.Time
+	programs []program // sorted by platform
 }
 
 func readRelease(paths []string, env func(string) (string, bool)) (*release, error) {
 	r := &release{}
-	var first program
-	for i, path := range paths {
+	for _, path := range paths {
 		p, err := readProgram(path)
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			first = p
+		for i, other := range r.programs {
+			switch {
+			case p.name != other.name:
+				return nil, fmt.Errorf("%s is another program than %s: an image has one", path, paths[i])
+			case p.info.Main != other.info.Main:
+				return nil, fmt.Errorf("%s is of another version than %s: build both again", path, paths[i])
+			case p.platform.Equals(other.platform):
+				return nil, fmt.Errorf("%s is for %s, as %s is: give one for each platform", path, p.platform, paths[i])
+			}
 		}
-		if p.info.Main != first.info.Main {
-			return nil, fmt.Errorf("%s is of another version than %s: build both again", path, paths[0])
-		}
-		r.add(p)
+		r.programs = append(r.programs, p)
 	}
-	for _, p := range r.platforms {
-		if names := p.names(); !slices.Equal(names, r.platforms[0].names()) {
-			return nil, fmt.Errorf("%s gets %q and %s gets %q: give the same programs in the same order for each",
-				r.platforms[0].platform, r.platforms[0].names(), p.platform, names)
-		} else if len(slices.Compact(slices.Sorted(slices.Values(names)))) != len(names) {
-			return nil, fmt.Errorf("%s gets a program twice: %q", p.platform, names)
-		}
-	}
-	slices.SortFunc(r.platforms, func(a, b platformPrograms) int { return cmp.Compare(a.platform.String(), b.platform.String()) })
 	var err error
-	r.created, err = created(first, env)
+	r.created, err = created(r.programs[0], env)
+	slices.SortFunc(r.programs, func(a, b program) int { return cmp.Compare(a.platform.String(), b.platform.String()) })
 	return r, err
-}
-
-func (r *release) add(p program) {
-	for i := range r.platforms {
-		if r.platforms[i].platform.Equals(p.platform) {
-			r.platforms[i].programs = append(r.platforms[i].programs, p)
-			return
-		}
-	}
-	r.platforms = append(r.platforms, platformPrograms{platform: p.platform, programs: []program{p}})
 }
 
 // created is a time that is the same whenever the image is built: what
@@ -153,9 +124,9 @@ func created(p program, env func(string) (string, bool)) (time.Time, error) {
 	return time.Unix(0, 0).UTC(), nil
 }
 
-// labels are those that the programs themselves give.
+// labels are those that the program itself gives.
 func (r *release) labels() labels {
-	p := r.platforms[0].programs[0]
+	p := r.programs[0]
 	l := labels{labelTitle: p.name, labelCreated: r.created.Format(time.RFC3339)}
 	if version := p.version(); version != "" {
 		l[labelVersion] = version

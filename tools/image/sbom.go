@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -16,10 +15,10 @@ import (
 	"github.com/package-url/packageurl-go"
 )
 
-// sbom lists what one platform's image consists of: the programs, and the
-// modules that the Go command says it linked into each. It has no serial number,
-// which would have to be random.
-func sbom(p platformPrograms, created time.Time, meta labels) ([]byte, error) {
+// sbom lists what one platform's image consists of: the program, and the modules
+// that the Go command says it linked into it. It has no serial number, which would
+// have to be random.
+func sbom(p program, alias string, created time.Time, meta labels) ([]byte, error) {
 	bom := cdx.NewBOM()
 	root := cdx.Component{
 		BOMRef:  "image",
@@ -33,26 +32,14 @@ func sbom(p platformPrograms, created time.Time, meta labels) ([]byte, error) {
 		Tools:     &cdx.ToolsChoice{Components: &[]cdx.Component{{Type: cdx.ComponentTypeApplication, Name: "tools/image"}}},
 		Component: &root,
 	}
-	var programs []cdx.Component
-	var refs []string
-	var dependencies []cdx.Dependency
-	modules := map[string]cdx.Component{}
-	for _, program := range p.programs {
-		c := programComponent(program, meta)
-		programs = append(programs, c)
-		refs = append(refs, c.BOMRef)
-		linked := moduleComponents(program.info)
-		maps.Copy(modules, linked)
-		dependencies = append(dependencies, dependency(c.BOMRef, slices.Sorted(maps.Keys(linked))))
-	}
-	dependencies = append(dependencies, dependency(root.BOMRef, refs))
-	slices.SortFunc(dependencies, func(a, b cdx.Dependency) int { return cmp.Compare(a.Ref, b.Ref) })
-	bom.Dependencies = &dependencies
-	components := programs
-	for _, ref := range slices.Sorted(maps.Keys(modules)) {
+	modules := moduleComponents(p.info)
+	linked := slices.Sorted(maps.Keys(modules))
+	components := []cdx.Component{programComponent(p, alias, meta)}
+	for _, ref := range linked {
 		components = append(components, modules[ref])
 	}
 	bom.Components = &components
+	bom.Dependencies = &[]cdx.Dependency{dependency(root.BOMRef, []string{p.name}), dependency(p.name, linked)}
 
 	var b bytes.Buffer
 	// The newest version of the format that scanners commonly read.
@@ -64,9 +51,14 @@ func dependency(ref string, on []string) cdx.Dependency {
 	return cdx.Dependency{Ref: ref, Dependencies: &on}
 }
 
-// programComponent is a program of the project itself.
-func programComponent(p program, meta labels) cdx.Component {
+// programComponent is the project's own program. It is one, whatever its names are:
+// those are where it was found.
+func programComponent(p program, alias string, meta labels) cdx.Component {
 	sum := sha256.Sum256(p.data)
+	found := []cdx.EvidenceOccurrence{{Location: "/" + p.name}}
+	if alias != "" {
+		found = append(found, cdx.EvidenceOccurrence{Location: "/" + alias})
+	}
 	return cdx.Component{
 		BOMRef:     p.name,
 		Type:       cdx.ComponentTypeApplication,
@@ -75,6 +67,7 @@ func programComponent(p program, meta labels) cdx.Component {
 		PackageURL: purl(p.info.Main.Path, p.version()),
 		Hashes:     &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(sum[:])}},
 		Licenses:   licenses(meta),
+		Evidence:   &cdx.Evidence{Occurrences: &found},
 	}
 }
 

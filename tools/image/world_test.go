@@ -12,13 +12,13 @@ import (
 // noEnv is an environment without SOURCE_DATE_EPOCH.
 func noEnv(string) (string, bool) { return "", false }
 
-// source commits a module with two programs into a new repository. Wherever it
-// lies, the commit is the same.
+// source commits a module with two programs into a new repository, of which one says
+// how it was called. Wherever it lies, the commit is the same.
 func source(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, "go.mod", "module example.com/twins\n\ngo 1.26\n")
-	write(t, dir, "one/main.go", "package main\n\nfunc main() { println(1) }\n")
+	write(t, dir, "one/main.go", "package main\n\nimport \"os\"\n\nfunc main() { println(os.Args[0]) }\n")
 	write(t, dir, "two/main.go", "package main\n\nfunc main() { println(2) }\n")
 	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "Add twins"}} {
 		command(t, dir, []string{
@@ -39,14 +39,10 @@ func compile(t *testing.T, dir, program, system, arch string, flags ...string) s
 	return file
 }
 
-// twins are both programs for both platforms.
+// twins are a program for both platforms.
 func twins(t *testing.T, dir string) []string {
 	t.Helper()
-	var files []string
-	for _, arch := range []string{"amd64", "arm64"} {
-		files = append(files, compile(t, dir, "one", "linux", arch), compile(t, dir, "two", "linux", arch))
-	}
-	return files
+	return []string{compile(t, dir, "one", "linux", "amd64"), compile(t, dir, "one", "linux", "arm64")}
 }
 
 // built is what run left.
@@ -56,13 +52,13 @@ type built struct {
 	result  string
 }
 
-// buildImage runs the program as `make image` does.
-func buildImage(t *testing.T, env func(string) (string, bool), programs ...string) built {
+// buildImage runs the program as `make image` does, with more arguments.
+func buildImage(t *testing.T, env func(string) (string, bool), more ...string) built {
 	t.Helper()
 	dir := t.TempDir()
 	b := built{archive: filepath.Join(dir, "image.tar"), sbomDir: dir}
 	var stdout bytes.Buffer
-	args := append([]string{"-name", "example.com/twins:1", "-o", b.archive, "-sbom", dir, "-label", labelLicenses + "=Apache-2.0"}, programs...)
+	args := append([]string{"-name", "example.com/twins:1", "-o", b.archive, "-sbom", dir, "-label", labelLicenses + "=Apache-2.0"}, more...)
 	if err := run(args, env, &stdout, io.Discard); err != nil {
 		t.Fatal(err)
 	}
