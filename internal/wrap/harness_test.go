@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/token-projector/token-projector/projector/atomicdir"
 )
 
@@ -86,11 +88,56 @@ func start(t *testing.T, cmd *exec.Cmd) *wrapped {
 		close(w.lines)
 	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		if cmd.ProcessState == nil {
+			killSession(t, cmd.Process.Pid)
+			_ = cmd.Wait()
+		}
+		if !w.rest() {
+			t.Error("it has left processes behind")
+		}
 		_ = out.Close()
 	})
 	return w
+}
+
+// killSession kills a wrapper that was not waited for, its program, and its hooks
+// with all that they have started: not all of that is in one process group.
+func killSession(t *testing.T, leader int) {
+	t.Helper()
+	killed := map[int]bool{}
+	for more := true; more; { // a process may have started another meanwhile
+		more = false
+		processes, err := os.ReadDir("/proc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range processes {
+			pid, err := strconv.Atoi(p.Name())
+			if err != nil || killed[pid] {
+				continue
+			}
+			if session, err := unix.Getsid(pid); err == nil && session == leader {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				killed[pid], more = true, true
+			}
+		}
+	}
+}
+
+// rest reads what is still printed, and says whether that ended: with the last
+// process that could print.
+func (w *wrapped) rest() bool {
+	for timeout := time.After(patience); ; {
+		select {
+		case line, more := <-w.lines:
+			if !more {
+				return true
+			}
+			w.all.WriteString(line + "\n")
+		case <-timeout:
+			return false
+		}
+	}
 }
 
 // until reads lines up to one that begins like this, and returns it.
@@ -137,17 +184,8 @@ func line(s syscall.Signal) string { return "signal " + strconv.Itoa(int(s)) + "
 // was printed.
 func (w *wrapped) ends(t *testing.T, code int) string {
 	t.Helper()
-	for timeout := time.After(patience); ; {
-		select {
-		case line, more := <-w.lines:
-			if more {
-				w.all.WriteString(line + "\n")
-				continue
-			}
-		case <-timeout:
-			t.Fatalf("it does not end:\n%s", &w.all)
-		}
-		break
+	if !w.rest() {
+		t.Fatalf("it does not end:\n%s", &w.all)
 	}
 	err := w.Wait()
 	if ended := (*exec.ExitError)(nil); err != nil && !errors.As(err, &ended) {

@@ -125,3 +125,18 @@ func TestHookEndsWithTheProgram(t *testing.T) {
 		t.Errorf("the hook is still there: %v", err)
 	}
 }
+
+// TestGivenUp: a test that fails leaves neither the program nor a hook behind; start
+// looks for that.
+func TestGivenUp(t *testing.T) {
+	var w *wrapped
+	t.Run("in the middle", func(t *testing.T) {
+		var v volume
+		w, v, _ = hooked(t, "hangs")
+		v.publish(t, 1)
+		w.until(t, withToken(1))
+	})
+	if w.ProcessState == nil {
+		t.Error("the wrapper was not waited for")
+	}
+}
