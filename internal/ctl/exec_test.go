@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // asMain has the test's own executable be projectorctl.
@@ -64,6 +65,23 @@ func ctlExec(t *testing.T, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), asMain+"=yes")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd
+}
+
+// giveUp ends a command that takes too long, and with its pipes whoever waits for
+// them: its program, which it may have left alone, and the test.
+func giveUp(t *testing.T, cmd *exec.Cmd, pipes ...io.Closer) {
+	t.Helper()
+	all := func() {
+		_ = cmd.Process.Kill()
+		for _, p := range pipes {
+			_ = p.Close()
+		}
+	}
+	timeout := time.AfterFunc(30*time.Second, all)
+	t.Cleanup(func() {
+		timeout.Stop()
+		all()
+	})
 }
 
 func exitCodeOf(t *testing.T, err error) int {
@@ -121,22 +139,22 @@ func TestExecTells(t *testing.T) {
 	cmd := ctlExec(t, "--token", token, "--on-rotate=run:"+hook, "--wait", "--", "sh", "-c",
 		`trap 'echo told; exit 9' TERM; echo ready; while read -r line; do :; done`)
 	var ends []*bufio.Reader
+	var pipes []io.Closer
 	for _, pipe := range []func() (io.ReadCloser, error){cmd.StdoutPipe, cmd.StderrPipe} {
 		end, err := pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		ends = append(ends, bufio.NewReader(end))
+		ends, pipes = append(ends, bufio.NewReader(end)), append(pipes, end)
 	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stdin.Close() }()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	giveUp(t, cmd, append(pipes, stdin)...)
 	says := func(end int, want string) {
 		t.Helper()
 		if line, err := ends[end].ReadString('\n'); line != want+"\n" {
@@ -172,7 +190,6 @@ func TestExecUnheard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stdin.Close() }()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +203,7 @@ func TestExecUnheard(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	giveUp(t, cmd, stdin, stdout)
 	lines := bufio.NewReader(stdout)
 	if line, err := lines.ReadString('\n'); line != "ready\n" {
 		t.Fatal(line, err)
