@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -125,6 +126,34 @@ func TestExecPassesOn(t *testing.T) {
 				t.Errorf("exit %d, %q %q; want %+v", code, &out, &errs, tt)
 			}
 		})
+	}
+}
+
+// TestExecKeepsIgnored: what is ignored when it starts, as a shell has it in the
+// background, is ignored in the program, which a signal would end otherwise.
+func TestExecKeepsIgnored(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	caught := make(chan os.Signal, 1) // so that nothing of these tests is ignored below nohup
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	for _, tt := range []struct {
+		ignored string
+		codes   map[string]int // by the signal that the program gets
+	}{
+		{"", map[string]int{"INT": 130, "HUP": 129}},
+		{"INT", map[string]int{"INT": 0, "HUP": 129}},
+		{"HUP", map[string]int{"INT": 130, "HUP": 0}},
+	} {
+		for name, code := range tt.codes {
+			cmd := ctlExec(t, "--token", token, "--on-rotate=signal:USR1", "--", "sh", "-c", "kill -"+name+" $$")
+			if tt.ignored != "" {
+				shell := exec.Command("sh", append([]string{"-c", `trap "" ` + tt.ignored + `; exec "$0" "$@"`}, cmd.Args...)...)
+				cmd.Path, cmd.Args = shell.Path, shell.Args
+			}
+			if got := exitCodeOf(t, cmd.Run()); got != code {
+				t.Errorf("SIG%s with %q ignored: exit %d, want %d", name, tt.ignored, got, code)
+			}
+		}
 	}
 }
 
