@@ -46,12 +46,12 @@ var roles = map[string]func(args []string) int{
 		time.Sleep(patience)
 		return 1
 	},
-	"nohup": func(args []string) int {
-		signal.Ignore(syscall.SIGHUP)
-		panic(syscall.Exec(args[0], args, os.Environ()))
+	"ignore": func(args []string) int { // a signal, as nohup does
+		signal.Ignore(syscall.Signal(number(args[0])))
+		panic(syscall.Exec(args[1], args[1:], os.Environ()))
 	},
-	"is-hangup-ignored": func([]string) int {
-		if signal.Ignored(syscall.SIGHUP) {
+	"is-ignored": func(args []string) int {
+		if signal.Ignored(syscall.Signal(number(args[0]))) {
 			return 42
 		}
 		return 1

@@ -20,8 +20,9 @@ var kept = []syscall.Signal{
 }
 
 // relayed are the signals that are handed on: all others. Not SIGHUP and SIGINT
-// where they are ignored, as below nohup: catching them would undo that for the
-// program.
+// where they are ignored, as below nohup or in the background of a shell: catching
+// them would undo that for the program. Of any other signal, as SIGQUIT, nobody can
+// tell: Go's runtime has caught it before, without keeping what it was.
 func relayed() []os.Signal {
 	var all []os.Signal
 	for s := syscall.Signal(1); s <= 64; s++ {
