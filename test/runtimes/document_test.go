@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,18 +16,16 @@ import (
 
 	api "github.com/token-projector/token-projector/proto/tokenprojector/v1alpha1"
 	"github.com/token-projector/token-projector/test/daemon"
+	"github.com/token-projector/token-projector/test/document"
 	"github.com/token-projector/token-projector/test/runtimes/microvm"
 	"github.com/token-projector/token-projector/test/runtimes/provider"
 )
 
 // blocks are those of docs/runtimes.md in one language.
-func (r *rig) blocks(language string) (all []string) {
+func (r *rig) blocks(language string) []string {
 	r.Helper()
-	text, err := os.ReadFile("../../docs/runtimes.md")
+	all, err := document.Blocks(r.Context(), "runtimes.md", language)
 	r.must(err)
-	for _, match := range regexp.MustCompile("(?s)\n```"+language+"\n(.*?\n)```\n").FindAllStringSubmatch(string(text), -1) {
-		all = append(all, match[1])
-	}
 	return all
 }
 
