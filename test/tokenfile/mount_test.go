@@ -1,6 +1,7 @@
 package tokenfile_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -84,6 +85,45 @@ func TestMountReplaced(t *testing.T) {
 	}
 	n -= 4
 	sees(poll + prompt)
+}
+
+// TestMountOfOneFile: it stays with the first token, as docs/consumers.md says, while
+// a mount of the directory follows.
+func TestMountOfOneFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	top := t.TempDir()
+	t.Cleanup(func() {
+		if err := isolate.UnmountBelow(top); err != nil {
+			t.Error(err)
+		}
+	})
+	volume, whole, one := filepath.Join(top, "volume"), filepath.Join(top, "whole"), filepath.Join(top, "one")
+	err := errors.Join(os.Mkdir(volume, 0700), os.Mkdir(whole, 0700), os.WriteFile(one, nil, 0600))
+	put, writerErr := kubeletWriter(volume)
+	if err = errors.Join(err, writerErr); err != nil {
+		t.Fatal(err)
+	}
+	holds := func(file string, n int) {
+		t.Helper()
+		if text, err := os.ReadFile(file); err != nil || number(string(text)) != n {
+			t.Errorf("%s has token %d, %v; want %d", file, number(string(text)), err, n)
+		}
+	}
+	for n := 1; n <= 3; n++ {
+		if err := put(n); err != nil {
+			t.Fatal(err)
+		}
+		if n == 1 {
+			err := errors.Join(unix.Mount(volume, whole, "", unix.MS_BIND, ""), unix.Mount(path(volume), one, "", unix.MS_BIND, ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		holds(path(whole), n)
+		holds(one, 1)
+	}
 }
 
 // TestNothingIsLeft: Run takes along all goroutines and descriptors, however its
