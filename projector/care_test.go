@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/token-projector/token-projector/rotation"
 	"github.com/token-projector/token-projector/rotation/rotationtest"
 )
 
@@ -134,7 +135,7 @@ func TestRotateAll(t *testing.T) {
 	test(t, func(t *testing.T, h *harness) {
 		h.apply(newPod("u"))
 		h.apply(newPod("v"))
-		if n, within := h.p.cfg.Tokens.RotateAll(); n != 2 {
+		if n, within := h.p.cfg.Tokens.RotateAll(rotation.ForcedPace); n != 2 {
 			t.Errorf("RotateAll() = %d, %v", n, within)
 		}
 		h.sleep(time.Second)

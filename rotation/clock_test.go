@@ -219,8 +219,9 @@ func TestRotateAllIsPaced(t *testing.T) {
 		}
 		told := 0
 		m.OnDue(func() { told++ })
-		tokens, within := m.RotateAll()
-		if tokens != 3 || within <= 0 || told != 1 {
+		m.OnDue(func() { told++ })
+		tokens, within := m.RotateAll(ForcedPace)
+		if tokens != 3 || within <= 0 || told != 2 {
 			t.Fatalf("RotateAll() = %d, %v; told %d times", tokens, within, told)
 		}
 		count := func() int {

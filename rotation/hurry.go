@@ -7,27 +7,28 @@ import (
 	"time"
 )
 
-// OnDue has f called when tokens have become due in another way than by the
-// passing of time. It must not block, and may be set once, before the Manager
-// is used.
+// OnDue has f called, besides those of earlier calls, when tokens have become due
+// in another way than by the passing of time: who waits for the moment that Get
+// told asks again. f must not block.
 func (m *Manager) OnDue(f func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.onDue = f
+	before := m.onDue
+	m.onDue = func() { before(); f() }
 }
 
 // ForcedPace is how far apart forced rotations of one node are by default.
 const ForcedPace = 100 * time.Millisecond
 
-// RotateAll makes all tokens due that are held now, one after another: for a
-// change of the key that the API server signs with. It says how many there are
-// and within which time they are due.
-func (m *Manager) RotateAll() (tokens int, within time.Duration) {
-	return m.Rotate(ForcedPace, func(Request) bool { return true })
+// RotateAll makes all tokens due that are held now, one after another with pace
+// between them: for a change of the key that the API server signs with. It says
+// how many there are and within which time they are due.
+func (m *Manager) RotateAll(pace time.Duration) (tokens int, within time.Duration) {
+	return m.Rotate(pace, func(Request) bool { return true })
 }
 
-// Rotate is RotateAll for the tokens that wanted says yes to, with pace from one to
-// the next. wanted must not call the Manager.
+// Rotate is RotateAll for the tokens that wanted says yes to. wanted must not call
+// the Manager.
 func (m *Manager) Rotate(pace time.Duration, wanted func(Request) bool) (tokens int, within time.Duration) {
 	now := time.Now()
 	m.mu.Lock()
