@@ -28,7 +28,7 @@ func (p *Projector) adopt(key Key, pod *corev1.Pod, v payload.Volume, dir *atomi
 		if !ok {
 			continue
 		}
-		if err := p.adoptToken(tokenRequest(pod, spec), file); err != nil {
+		if err := p.adoptToken(payload.TokenRequest(pod, spec), file); err != nil {
 			p.logger(key).Info("a token of an earlier process can't be adopted; asking for a new one",
 				"file", tokenPath, "reason", err)
 		}

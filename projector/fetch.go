@@ -89,7 +89,7 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.TokenSpec, in *payload.Inputs) {
 	var due time.Time
 	gather(f, func() (grant rotation.Grant, err error) {
-		grant, due, err = f.p.cfg.Tokens.Get(ctx, tokenRequest(pod, spec))
+		grant, due, err = f.p.cfg.Tokens.Get(ctx, payload.TokenRequest(pod, spec))
 		return grant, err
 	}, func(got payload.Fetched[rotation.Grant]) {
 		if got.Value.Token.IsZero() {
@@ -105,19 +105,4 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 		f.life.due, f.life.each[spec] = earliest(f.life.due, due), due
 		f.life.deadline = earliest(f.life.deadline, got.Value.Deadline())
 	})
-}
-
-// tokenRequest is what the kubelet asks for (pkg/volume/projected).
-func tokenRequest(pod *corev1.Pod, spec payload.TokenSpec) rotation.Request {
-	account := pod.Spec.ServiceAccountName
-	if account == "" {
-		account = "default"
-	}
-	return rotation.Request{
-		Namespace:      pod.Namespace,
-		ServiceAccount: account,
-		Pod:            rotation.ObjectRef{Name: pod.Name, UID: string(pod.UID)},
-		Audience:       spec.Audience,
-		Lifetime:       time.Duration(spec.ExpirationSeconds) * time.Second,
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/projector/payload"
 	"github.com/token-projector/token-projector/rotation"
 )
 
@@ -27,7 +28,7 @@ func (p *Projector) Rotate(key Key, pace time.Duration) (tokens int, err error) 
 	}
 	wanted := map[rotation.Request]bool{}
 	for _, spec := range v.TokenPaths() {
-		wanted[tokenRequest(pod, spec)] = true
+		wanted[payload.TokenRequest(pod, spec)] = true
 	}
 	tokens, _ = p.cfg.Tokens.Rotate(pace, func(r rotation.Request) bool { return wanted[r] })
 	return tokens, nil

@@ -2,10 +2,12 @@ package payload
 
 import (
 	"errors"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/projector/atomicdir"
+	"github.com/token-projector/token-projector/rotation"
 )
 
 // defaultExpirationSeconds is the API's default, for a Pod that did not come
@@ -17,6 +19,22 @@ const defaultExpirationSeconds = 3600
 type TokenSpec struct {
 	Audience          string // empty: the API server's own
 	ExpirationSeconds int64
+}
+
+// TokenRequest is what to ask rotation.Manager for, as the kubelet does
+// (pkg/volume/projected).
+func TokenRequest(pod *corev1.Pod, spec TokenSpec) rotation.Request {
+	account := pod.Spec.ServiceAccountName
+	if account == "" {
+		account = "default"
+	}
+	return rotation.Request{
+		Namespace:      pod.Namespace,
+		ServiceAccount: account,
+		Pod:            rotation.ObjectRef{Name: pod.Name, UID: string(pod.UID)},
+		Audience:       spec.Audience,
+		Lifetime:       time.Duration(spec.ExpirationSeconds) * time.Second,
+	}
 }
 
 type tokenSource struct {
