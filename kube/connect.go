@@ -17,7 +17,8 @@ const (
 // Connect returns a client when it is settled as whom it makes requests, and
 // the API server has accepted one. Until then it tries again with a backoff,
 // reading the credential anew each time, and tells o.Report what is wrong. It
-// fails only for an unknown o.Identity and when ctx ends.
+// fails only for an unknown o.Identity, without a node's name, and when ctx ends; what
+// was wrong until then is in the error too.
 func Connect(ctx context.Context, o Options) (*Client, error) {
 	if o.Identity == "" {
 		o.Identity = IdentityAuto
@@ -31,6 +32,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if o.ReportCredential == nil {
 		o.ReportCredential = func(error) {}
 	}
+	if o.NodeName == "" {
+		return nil, errors.New("the node's name is missing")
+	}
+	var problem error
 	for wait := firstConnectRetry; ; wait = min(2*wait, lastConnectRetry) {
 		c, err := newClient(o)
 		if err == nil {
@@ -40,13 +45,14 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			return c, nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, errors.Join(ctx.Err(), problem)
 		}
-		o.Report(explain(err))
+		problem = explain(err)
+		o.Report(problem)
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)): // so that a fleet does not come in step
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, errors.Join(ctx.Err(), problem)
 		}
 	}
 }

@@ -7,53 +7,16 @@ import (
 	"slices"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
-	"github.com/token-projector/token-projector/rotation"
 )
 
-var (
-	_ projector.Cluster = (*Client)(nil)
-	_ rotation.Minter   = (*Client)(nil)
-)
-
-// Mint makes one TokenRequest, bound to the Pod by name and UID as
-// NodeRestriction demands. It implements rotation.Minter. It does not retry, nor
-// wait for the client's rate limit: see rotation.Pace.
-func (c *Client) Mint(ctx context.Context, r rotation.Request, accountUID string) (rotation.Token, time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	seconds := int64(r.Lifetime / time.Second)
-	body := &authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: types.UID(accountUID)}, Spec: authenticationv1.TokenRequestSpec{
-		ExpirationSeconds: &seconds,
-		BoundObjectRef: &authenticationv1.BoundObjectReference{
-			APIVersion: "v1", Kind: "Pod", Name: r.Pod.Name, UID: types.UID(r.Pod.UID),
-		},
-	}}
-	if r.Audience != "" {
-		body.Spec.Audiences = []string{r.Audience}
-	}
-	var answer authenticationv1.TokenRequest
-	err := c.tokens.Post().MaxRetries(0).Namespace(r.Namespace).Resource("serviceaccounts").Name(r.ServiceAccount).SubResource("token").
-		Body(body).Do(ctx).Into(&answer)
-	if apierrors.IsConflict(err) && accountUID != "" {
-		err = fmt.Errorf("%w: %w", rotation.ErrServiceAccountReplaced, err)
-	}
-	c.reportRights(err)
-	if err != nil {
-		return rotation.Token{}, time.Time{}, fmt.Errorf("requesting a token of ServiceAccount %s/%s: %w",
-			r.Namespace, r.ServiceAccount, markDelay(markCatchingUp(explain(err))))
-	}
-	return rotation.NewToken(answer.Status.Token), answer.Status.ExpirationTimestamp.Time, nil
-}
+var _ projector.Cluster = (*Client)(nil)
 
 // ConfigMap returns a ConfigMap that a Pod of the node references, as a watch
 // last saw it, and has the volume looked at again when it changes, until it is

@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/token-projector/token-projector/projector"
 	"github.com/token-projector/token-projector/projector/payload"
 )
 
@@ -92,56 +90,6 @@ func (c *Client) reported(ctx context.Context, err error) error {
 		c.report(errNotSynced)
 	}
 	return err
-}
-
-// Handlers are told of changes. None may block.
-type Handlers struct {
-	// Pod is told of each Pod of the node, and each time something about it
-	// changes, also if it is missing in a new list.
-	Pod func(*corev1.Pod)
-	// PodDeleted is told of each deletion.
-	PodDeleted func(*corev1.Pod)
-	// Volume is told of each volume that uses an object which changed.
-	Volume func(projector.Key)
-	// Synced is called once, when Pod has been told of all that exist.
-	Synced func()
-	// ServerClock is told when the API server's clock, as seen from this node,
-	// has become another; see ServerTime.
-	ServerClock func()
-}
-
-// Run watches the node's Pods, and the objects that volumes use, until ctx
-// ends. Call it once.
-func (c *Client) Run(ctx context.Context, h Handlers) {
-	c.running, c.handlers = ctx, h
-	c.connection.clock.onJump(h.ServerClock)
-	reader, ofRootCAs := c.core, c.core
-	switch c.ownObjects {
-	case OwnRootCA:
-		ofRootCAs = c.own
-	case OwnAll:
-		reader, ofRootCAs = c.own, c.own
-	}
-	c.configMaps, c.rootCAs = newObjects(configMapAPI{reader}, h.Volume), newObjects(configMapAPI{ofRootCAs}, h.Volume)
-	c.secrets, c.secretReader = newObjects(secretAPI{reader}, h.Volume), reader
-	c.trustBundles = newObjects(trustBundleAPI{c.certificates}, h.Volume)
-	defer c.configMaps.end()
-	defer c.rootCAs.end()
-	defer c.secrets.end()
-	defer c.trustBundles.end()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { c.events.run(ctx) })
-	wg.Go(func() { c.connection.follow(ctx, c.reportFiles) })
-	wg.Go(func() {
-		select {
-		case <-c.watch.HasSyncedChecker().Done():
-			c.report(nil)
-			h.Synced()
-		case <-ctx.Done():
-		}
-	})
-	c.watch.RunWithContext(ctx)
 }
 
 // Pod returns the Pod with this UID as the watch last saw it, or for a while as
