@@ -3,11 +3,10 @@ package main
 import (
 	"time"
 
+	"github.com/token-projector/token-projector/agent"
 	"github.com/token-projector/token-projector/internal/csi"
 	"github.com/token-projector/token-projector/internal/runtimeapi"
-	"github.com/token-projector/token-projector/kube"
 	"github.com/token-projector/token-projector/projector"
-	"github.com/token-projector/token-projector/rotation"
 )
 
 // askers are those by whom volumes are asked for.
@@ -33,17 +32,17 @@ func (a askers) goneGrace() time.Duration {
 }
 
 // serveKubelet has a kubelet answered, once the node's Pods are known.
-func (a askers) serveKubelet(volumes *projector.Projector) error {
+func (a askers) serveKubelet(node *agent.Agent) error {
 	if a.csi == nil {
 		return nil
 	}
-	return a.csi.Adopt(volumes)
+	return a.csi.Adopt(node.Volumes)
 }
 
 // serveRuntimes has runtimes answered, once all volumes of an earlier process are known:
 // what is not listed there is none.
-func (a askers) serveRuntimes(client *kube.Client, volumes *projector.Projector, tokens *rotation.Manager) {
+func (a askers) serveRuntimes(node *agent.Agent) {
 	if a.runtimes != nil {
-		a.runtimes.Serve(runtimesNode(client, volumes, tokens))
+		a.runtimes.Serve(runtimesNode(node))
 	}
 }

@@ -13,10 +13,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/token-projector/token-projector/agent"
 	"github.com/token-projector/token-projector/internal/runtimeapi"
-	"github.com/token-projector/token-projector/kube"
 	"github.com/token-projector/token-projector/projector"
-	"github.com/token-projector/token-projector/rotation"
 )
 
 // checkSocket checks who may use the socket.
@@ -87,12 +86,12 @@ func serveRuntimes(ctx context.Context, o *options, logger *slog.Logger, runtime
 }
 
 // runtimesNode is what runtimes are served with.
-func runtimesNode(client *kube.Client, volumes *projector.Projector, tokens *rotation.Manager) runtimeapi.Node {
-	who := client.Choice()
+func runtimesNode(node *agent.Agent) runtimeapi.Node {
+	who := node.Cluster.Choice()
 	return runtimeapi.Node{
-		Volumes: volumes, Cluster: client, Identity: string(who.Identity), User: who.User,
+		Volumes: node.Volumes, Cluster: node.Cluster, Identity: string(who.Identity), User: who.User,
 		RotateAll: func(pace time.Duration) int {
-			n, _ := tokens.Rotate(pace, func(rotation.Request) bool { return true })
+			n, _ := node.Tokens.RotateAll(pace)
 			return n
 		},
 	}

@@ -8,15 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/token-projector/token-projector/agent"
 	"github.com/token-projector/token-projector/internal/csi"
 	"github.com/token-projector/token-projector/internal/health"
 	"github.com/token-projector/token-projector/internal/httpserver"
 	"github.com/token-projector/token-projector/internal/metrics"
 	"github.com/token-projector/token-projector/internal/names"
-	"github.com/token-projector/token-projector/internal/rootlock"
 	"github.com/token-projector/token-projector/kube"
 	"github.com/token-projector/token-projector/projector"
-	"github.com/token-projector/token-projector/rotation"
+	"github.com/token-projector/token-projector/projector/rootlock"
 )
 
 // serve does the daemon's work until ctx ends. The lock is taken before
@@ -72,89 +72,45 @@ func serve(ctx context.Context, o *options, logger *slog.Logger) (err error) {
 		group.Go(func() error { return serveRuntimes(ctx, o, logger, runtimes) })
 	}
 	askers := askers{pods: pods, csi: driver, runtimes: runtimes}
-	group.Go(func() error { return project(ctx, o, logger, askers, reports, registry) })
+	group.Go(func() error { return project(ctx, o, logger, lock, askers, reports, registry) })
 	return group.Wait()
 }
 
 // reports are told what is wrong, or nil.
 type reports struct{ api, credential, volumes func(error) }
 
-// project connects to the cluster, then keeps the node's volumes until ctx
-// ends.
-func project(ctx context.Context, o *options, logger *slog.Logger, askers askers, report reports, registry *prometheus.Registry) error {
-	client, err := kube.Connect(ctx, kube.Options{
-		Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
-		OwnObjects: o.csiObjects, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
+// project keeps the node's volumes until ctx ends.
+func project(ctx context.Context, o *options, logger *slog.Logger, lock *rootlock.Lock, askers askers, report reports, registry *prometheus.Registry) error {
+	medium, err := chooseMedium(o, logger)
+	if err != nil {
+		return err
+	}
+	var node *agent.Agent
+	node, err = agent.Connect(ctx, agent.Config{
+		Lock: lock, Policy: o.policy, CheckAccounts: o.accounts, Logger: logger, Metrics: registry,
+		Cluster: kube.Options{
+			Kubeconfig: o.kubeconfig, Identity: o.identity, Fallback: o.fallback, NodeName: o.nodeName, QPS: o.qps, Burst: o.burst,
+			OwnObjects: o.csiObjects, UserAgent: names.Daemon + "/" + version(), Report: report.api, ReportCredential: report.credential,
+		},
+		Volumes: projector.Config{
+			Medium: medium, SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: askers.pods.chooses,
+			KeepOwners: keepOwners(logger), MassRemovalHold: o.hold, GoneGrace: askers.goneGrace(),
+			CSIDriver: names.CSIDriver, Changed: askers.changed,
+			Adopted: func() {
+				report.volumes(nil)
+				askers.serveRuntimes(node)
+			},
+		},
+		Synced: func() error { return askers.serveKubelet(node) },
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	sayWho(logger, client.Choice())
-	pace, err := rotation.NewPace(float64(o.qps), o.burst)
-	if err != nil {
-		return err
-	}
-	var volumes *projector.Projector
-	observe := afterOutage(metrics.NewRotations(registry), func() { volumes.EnqueueUrgent() })
-	tokens, err := rotation.NewManager(metrics.NewMinter(registry, client), o.policy, rotation.WithPace(pace),
-		rotation.WithServerClock(client.ServerTime), rotation.WithObserver(observe))
-	if err != nil {
-		return err
-	}
-	volumes, err = newProjector(o, logger, askers, client, tokens, func() {
-		report.volumes(nil)
-		askers.serveRuntimes(client, volumes, tokens)
-	})
-	if err != nil {
-		return err
-	}
-	metrics.RegisterVolumes(registry, volumes, tokens)
-	metrics.RegisterClock(registry, client.ServerTime)
-
+	sayWho(logger, node.Cluster.Choice())
 	group, ctx := errgroup.WithContext(ctx)
-	synced := make(chan struct{})
-	group.Go(func() error {
-		client.Run(ctx, kube.Handlers{
-			Pod: volumes.Enqueue, PodDeleted: volumes.Deleted, Volume: volumes.EnqueueVolume,
-			Synced: func() { close(synced) },
-			// In another goroutine: this one is in the middle of a request.
-			ServerClock: func() { go serverClockChanged(logger, client, tokens) },
-		})
-		return nil
-	})
-	group.Go(func() error {
-		select {
-		case <-synced:
-			if err := askers.serveKubelet(volumes); err != nil {
-				return err
-			}
-			return volumes.Run(ctx)
-		case <-ctx.Done():
-			return nil
-		}
-	})
-	group.Go(func() error { return watchClock(ctx, logger, client, tokens) })
-	group.Go(func() error { rotateOnSignal(ctx, logger, tokens); return nil })
-	group.Go(func() error { warnOfRate(ctx, logger, tokens, float64(o.qps)); return nil })
-	if o.accounts > 0 {
-		lookup := metrics.CountLookups(registry, client.ServiceAccountUID)
-		group.Go(func() error { tokens.CheckAccounts(ctx, o.accounts, lookup); return nil })
-	}
+	group.Go(func() error { return node.Run(ctx) })
+	group.Go(func() error { rotateOnSignal(ctx, logger, node.Tokens); return nil })
 	return group.Wait()
-}
-
-// newProjector makes what keeps the volumes.
-func newProjector(o *options, logger *slog.Logger, askers askers, client *kube.Client, tokens *rotation.Manager, adopted func()) (*projector.Projector, error) {
-	medium, err := chooseMedium(o, logger)
-	if err != nil {
-		return nil, err
-	}
-	return projector.New(projector.Config{
-		Root: o.rootDir, Cluster: client, Tokens: tokens, Logger: logger,
-		Medium: medium, SizeLimit: o.sizeLimit, TotalSizeLimit: o.totalLimit, GenerationGrace: o.grace, Chooses: askers.pods.chooses,
-		KeepOwners: keepOwners(logger), MassRemovalHold: o.hold, GoneGrace: askers.goneGrace(),
-		CSIDriver: names.CSIDriver, Adopted: adopted, Changed: askers.changed,
-	})
 }
 
 // newCSIDriver makes the CSI driver, if there is to be one.

@@ -17,7 +17,7 @@ const module = "github.com/token-projector/token-projector/"
 
 // why is every import outside the standard library that a package may make,
 // with the reason. A new import is a new line here, or a mistake. Imports point
-// one way: cmd -> kube, internal -> projector -> rotation, atomicdir, payload.
+// one way: cmd -> agent -> kube, internal -> projector -> rotation, atomicdir, payload.
 var why = map[string]map[string]string{
 	"cmd/projectorctl": {module + "internal/ctl": "is all of it"},
 	"cmd/projectord": {
@@ -29,7 +29,7 @@ var why = map[string]map[string]string{
 		"k8s.io/api/core/v1":                             "Pods to choose from",
 		"k8s.io/apimachinery/pkg/labels":                 "selectors in flags",
 		"k8s.io/klog/v2":                                 "sends client-go's logs where ours go",
-		module + "internal/clock":                        "wiring",
+		module + "agent":                                 "wiring",
 		module + "internal/csi":                          "wiring",
 		module + "internal/ctl":                          "is projectorctl, where it has that name",
 		module + "internal/health":                       "wiring",
@@ -37,11 +37,23 @@ var why = map[string]map[string]string{
 		module + "internal/kubelet":                      "wiring",
 		module + "internal/metrics":                      "wiring",
 		module + "internal/names":                        "names",
-		module + "internal/rootlock":                     "wiring",
+		module + "projector/rootlock":                    "wiring",
 		module + "internal/runtimeapi":                   "wiring",
 		module + "kube":                                  "wiring",
 		module + "projector":                             "wiring",
 		module + "projector/atomicdir":                   "the default of a flag",
+		module + "rotation":                              "wiring",
+	},
+	"agent": {
+		"github.com/prometheus/client_golang/prometheus": "hands the registry to who registers",
+		"github.com/go-logr/logr":                        "klog's loggers",
+		"golang.org/x/sync/errgroup":                     "ends all parts when one ends",
+		"k8s.io/klog/v2":                                 "where client-go logs",
+		module + "internal/clock":                        "notices that a clock was set",
+		module + "internal/metrics":                      "counts",
+		module + "kube":                                  "wiring",
+		module + "projector":                             "wiring",
+		module + "projector/rootlock":                    "where volumes lie, and that nobody else is there",
 		module + "rotation":                              "wiring",
 	},
 	"internal/archtest": {},
@@ -76,7 +88,7 @@ var why = map[string]map[string]string{
 		module + "internal/inspect":                         "wiring",
 		module + "internal/kubelet":                         "wiring",
 		module + "internal/names":                           "names",
-		module + "internal/rootlock":                        "wiring",
+		module + "projector/rootlock":                       "wiring",
 		module + "projector":                                "wiring",
 		module + "proto/tokenprojector/v1alpha1":            "projectord's API",
 		module + "kube":                                     "wiring",
@@ -125,9 +137,9 @@ var why = map[string]map[string]string{
 		module + "projector":                                        "measures it",
 		module + "rotation":                                         "measures it",
 	},
-	"internal/mount":    {"golang.org/x/sys/unix": "mount(2), statx(2)"},
-	"internal/names":    {},
-	"internal/rootlock": {"golang.org/x/sys/unix": "flock(2)"},
+	"internal/mount":     {"golang.org/x/sys/unix": "mount(2), statx(2)"},
+	"internal/names":     {},
+	"projector/rootlock": {"golang.org/x/sys/unix": "flock(2)"},
 	"internal/runtimeapi": {
 		module + "internal/socket":                           "removes what an earlier process left",
 		module + "internal/grpcerr":                          "codes",

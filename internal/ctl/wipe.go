@@ -12,9 +12,9 @@ import (
 
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
-	"github.com/token-projector/token-projector/internal/rootlock"
 	"github.com/token-projector/token-projector/internal/socket"
 	"github.com/token-projector/token-projector/projector"
+	"github.com/token-projector/token-projector/projector/rootlock"
 )
 
 type wipeFlags struct {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
-	"github.com/token-projector/token-projector/internal/rootlock"
+	"github.com/token-projector/token-projector/projector/rootlock"
 )
 
 func TestWipe(t *testing.T) {

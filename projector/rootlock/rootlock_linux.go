@@ -1,7 +1,8 @@
-// Package rootlock makes sure that one process serves a root directory.
+// Package rootlock makes sure that one process serves a root directory: projectord,
+// or another program that embeds it. It neither makes nor looks at volumes.
 //
 // The lock is the kernel's and ends with the process, however that ends; the
-// file's content only says who holds it.
+// file's content only says who holds it. It works on Linux only.
 package rootlock
 
 import (
@@ -28,7 +29,7 @@ const Timeout = 30 * time.Second
 // wait and listen to a context.
 const pollInterval = 100 * time.Millisecond
 
-// Lock is a held lock. Make it with Acquire.
+// Lock is a held lock. Make it with Acquire. Its methods must not be called concurrently.
 type Lock struct{ file *os.File }
 
 // Acquire makes the root directory, if need be, and takes its lock. It tries
@@ -130,7 +131,7 @@ func (l *Lock) Remove() error {
 }
 
 func (l *Lock) remove() error {
-	root := filepath.Dir(l.file.Name())
+	root := l.Root()
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return err
@@ -149,6 +150,9 @@ func (l *Lock) remove() error {
 	}
 	return err
 }
+
+// Root is the root directory.
+func (l *Lock) Root() string { return filepath.Dir(l.file.Name()) }
 
 // Release gives the lock back. The file stays: removing it would let two
 // processes hold locks on two files of the same name.
