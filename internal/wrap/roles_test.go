@@ -35,6 +35,12 @@ func TestMain(m *testing.M) {
 	case os.Getenv("TOKEN_PATH") != "" && os.Getenv(hookMode) != "":
 		os.Exit(beHook())
 	}
+	// Ignored in CI's background and under nohup, which what is started here would inherit.
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	os.Exit(m.Run())
 }
 
