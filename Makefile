@@ -19,6 +19,8 @@ E2EFLAGS ?=
 HOSTILE ?= 10000
 IMAGE ?= ghcr.io/token-projector/projectord:dev
 ARCHS := amd64 arm64
+# For tools/api, run in tools/: the public Go packages, and what they were.
+API := -module .. -baseline api/baseline.txt
 
 .PHONY: help
 help: ## show this list
@@ -130,10 +132,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	go test -run '^$$' -fuzz FuzzPublishOverAnything -fuzzminimizetime 10x -fuzztime $(FUZZTIME) ./projector/atomicdir
 
 .PHONY: lint
-lint: bin/golangci-lint bin/buf ## check style, formatting, go.mod files, proto/ and builds for other systems
+lint: bin/golangci-lint bin/buf ## check style, formatting, go.mod files, proto/, the public packages and builds for other systems
 	bin/buf lint
 	bin/buf format --diff --exit-code
 	bin/buf breaking --against proto/baseline.binpb
+	cd tools && go run ./api $(API)
 	bin/golangci-lint run ./...
 	@for m in test tools; do (cd $$m && ../bin/golangci-lint run --config ../.golangci.yml ./...) || exit 1; done
 	@for m in . test tools; do (cd $$m && go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy: run 'go mod tidy' there"; exit 1; }; done
@@ -154,6 +157,10 @@ generate: bin/buf ## rewrite what is generated: docs/flags.md, docs/projectorctl
 .PHONY: proto-baseline
 proto-baseline: bin/buf ## take proto/ as it is for what `make lint` compares it with: after a change that is meant to break
 	bin/buf build -o proto/baseline.binpb --exclude-source-info
+
+.PHONY: api-baseline
+api-baseline: ## take the public Go packages as they are for what `make lint` compares them with: after additions, and what is meant to break
+	cd tools && go run ./api $(API) -update
 
 .PHONY: controlplane
 controlplane: ## build etcd, kube-apiserver and kube-controller-manager into the cache, once
