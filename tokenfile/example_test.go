@@ -33,24 +33,42 @@ func Example() {
 
 // Somebody who hands the token to something else, each time that there is another.
 func ExampleSource_Changed() {
-	path := filepath.Join(os.TempDir(), fmt.Sprint("token-", os.Getpid()))
-	source, err := tokenfile.Open(path, tokenfile.WithPoll(100*time.Millisecond))
+	dir, err := os.MkdirTemp("", "token-*")
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
-	defer func() { _ = os.Remove(path) }()
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "token")
+	source, err := tokenfile.Open(path)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { _ = source.Run(ctx) }()
+	ended := make(chan error)
+	go func() { ended <- source.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			fmt.Println(err)
+		}
+	}()
 
 	for range 2 {
-		changed := source.Changed()
+		changed := source.Changed() // before Token, so that nothing is missed
 		switch token, err := source.Token(ctx); {
 		case errors.Is(err, tokenfile.ErrNoToken):
 			fmt.Println("none yet")
-			_ = os.WriteFile(path, []byte("opaque"), 0600) // who mints them
+			if err := replace(path, "opaque"); err != nil { // who mints them
+				fmt.Println(err)
+				return
+			}
 		case errors.Is(err, tokenfile.ErrExpired):
 			fmt.Println("the last one ended at", token.Deadline)
+		case err != nil:
+			fmt.Println(err)
+			return
 		default:
 			fmt.Println("of", len(token.Reveal()), "bytes; in a log:", token)
 			return
