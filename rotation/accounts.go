@@ -31,7 +31,7 @@ func (m *Manager) learnAccount(r Request, uid string) {
 	m.mu.Lock()
 	m.learnAccountLocked(r, uid)
 	replaced := uid != "" && m.replacedLocked(accountOf(r), uid)
-	onDue := m.onDue
+	onDue := m.onDueLocked()
 	m.mu.Unlock()
 	if replaced {
 		onDue()
@@ -76,9 +76,10 @@ func (m *Manager) dropAccountsLocked() {
 // CheckAccounts asks for the UID of each ServiceAccount that tokens are held of
 // once in every, evenly spread, until ctx ends, and has the tokens of one that
 // was deleted and created again replaced: their holders are refused, and would
-// be until the next rotation. lookup's errors prove nothing and are left alone.
+// be until the next rotation. lookup's errors prove nothing and are left alone. It
+// returns at once if every is not more than 0.
 func (m *Manager) CheckAccounts(ctx context.Context, every time.Duration, lookup func(ctx context.Context, namespace, name string) (uid string, err error)) {
-	for ctx.Err() == nil {
+	for every > 0 && ctx.Err() == nil {
 		round := m.knownAccounts()
 		if len(round) == 0 { // as at the start
 			sleep(ctx, min(every, time.Minute))

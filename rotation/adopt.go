@@ -130,7 +130,7 @@ func (m *Manager) change(f func(r Request, e *entry)) {
 			f(r, e)
 		}
 	}
-	onDue := m.onDue
+	onDue := m.onDueLocked()
 	m.mu.Unlock()
 	onDue()
 }

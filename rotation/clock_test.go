@@ -220,6 +220,7 @@ func TestRotateAllIsPaced(t *testing.T) {
 		told := 0
 		m.OnDue(func() { told++ })
 		m.OnDue(func() { told++ })
+		m.OnDue(func() { t.Error("it was stopped") })()
 		tokens, within := m.RotateAll(ForcedPace)
 		if tokens != 3 || within <= 0 || told != 2 {
 			t.Fatalf("RotateAll() = %d, %v; told %d times", tokens, within, told)

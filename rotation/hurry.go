@@ -7,14 +7,28 @@ import (
 	"time"
 )
 
-// OnDue has f called, besides those of earlier calls, when tokens have become due
-// in another way than by the passing of time: who waits for the moment that Get
-// told asks again. f must not block.
-func (m *Manager) OnDue(f func()) {
+// OnDue has f called, until stop is, when tokens have become due in another way than
+// by the passing of time: who waits for the moment that Get told asks again. f must
+// not block. A call that is under way may end after stop.
+func (m *Manager) OnDue(f func()) (stop func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := m.onDue
-	m.onDue = func() { before(); f() }
+	m.onDue = append(slices.Clone(m.onDue), &f)
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.onDue = slices.DeleteFunc(slices.Clone(m.onDue), func(other *func()) bool { return other == &f })
+	}
+}
+
+// onDueLocked is what to call when the lock is given back.
+func (m *Manager) onDueLocked() func() {
+	all := m.onDue
+	return func() {
+		for _, f := range all {
+			(*f)()
+		}
+	}
 }
 
 // ForcedPace is how far apart forced rotations of one node are by default.
@@ -48,7 +62,7 @@ func (m *Manager) Rotate(pace time.Duration, wanted func(Request) bool) (tokens 
 		tokens++
 		within += pace
 	}
-	onDue := m.onDue
+	onDue := m.onDueLocked()
 	m.mu.Unlock()
 	onDue()
 	return tokens, within

@@ -39,7 +39,7 @@ type Manager struct {
 	mu       sync.Mutex
 	entries  map[Request]*entry
 	accounts map[account]string // the UID of each as it was last known
-	onDue    func()
+	onDue    []*func()          // replaced, and never changed
 }
 
 // entry is what is held for one request. Its fields are guarded by Manager.mu,
@@ -69,7 +69,6 @@ func NewManager(minter Minter, policy Policy, options ...Option) (*Manager, erro
 		minter: minter, policy: policy, entries: map[Request]*entry{}, accounts: map[account]string{},
 		server:  func() (time.Time, bool) { return time.Time{}, false },
 		observe: func(Rotation) {},
-		onDue:   func() {},
 	}
 	for _, o := range options {
 		o(m)
@@ -81,8 +80,8 @@ func NewManager(minter Minter, policy Policy, options ...Option) (*Manager, erro
 //
 // If the token is due and minting fails, Get returns both the error and the
 // token that it holds, as long as that one is valid: serve it and ask again.
-// Without a valid one the grant is zero. Get returns early, in the same way,
-// when ctx ends.
+// Without a valid one the grant and due are zero: wait for a while by yourself. Get
+// returns early, in the same way, when ctx ends.
 func (m *Manager) Get(ctx context.Context, r Request) (grant Grant, due time.Time, err error) {
 	grant, due, err = m.get(ctx, r)
 	if !grant.Valid(time.Now()) {
@@ -202,7 +201,8 @@ func (m *Manager) mint(ctx context.Context, r Request, held Grant) (Grant, error
 }
 
 // ForgetPod drops every token that is bound to the Pod with this UID. A mint
-// that is under way for it is not stored.
+// that is under way for it is not stored. Call it when nobody calls Get for the Pod any
+// more: a Manager holds a token until then, and looks after its ServiceAccount.
 func (m *Manager) ForgetPod(uid string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

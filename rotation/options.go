@@ -18,12 +18,13 @@ type Option func(*Manager)
 func WithPace(p *Pace) Option { return func(m *Manager) { m.pace = p } }
 
 // WithServerClock tells what time it is for the API server, once that is known.
-// It must not block. It is used where a token's own times count: to find out
-// how old a token is if the node's clock was set, and whether it is from the
-// future. The default is never known.
+// It must neither block nor call the Manager. It is used where a token's own times
+// count: to find out how old a token is if the node's clock was set, and whether it
+// is from the future. The default is never known.
 func WithServerClock(now func() (t time.Time, known bool)) Option {
 	return func(m *Manager) { m.server = now }
 }
 
-// WithObserver tells f of each mint that ended. It must not block.
+// WithObserver tells f of each mint that ended. It is called by many goroutines, and
+// must not block.
 func WithObserver(f func(Rotation)) Option { return func(m *Manager) { m.observe = f } }
