@@ -39,22 +39,30 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	for wait := firstConnectRetry; ; wait = min(2*wait, lastConnectRetry) {
 		c, err := newClient(o)
 		if err == nil {
-			err = c.identify(ctx, o)
-		}
-		if err == nil {
-			return c, nil
+			if err = c.identify(ctx, o); err == nil {
+				return c, nil
+			}
+			c.connection.close()
 		}
 		if ctx.Err() != nil {
-			return nil, errors.Join(ctx.Err(), problem)
+			return nil, gaveUp(ctx, problem)
 		}
 		problem = explain(err)
 		o.Report(problem)
 		select {
 		case <-time.After(wait/2 + rand.N(wait/2)): // so that a fleet does not come in step
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), problem)
+			return nil, gaveUp(ctx, problem)
 		}
 	}
+}
+
+// gaveUp is the error of a context that has ended, with what was wrong until then.
+func gaveUp(ctx context.Context, problem error) error {
+	if problem == nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), problem)
 }
 
 // errNotSynced is the state between connecting and the first list of Pods.

@@ -172,6 +172,9 @@ func digest(files []string) (sum [sha256.Size]byte, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), nil
 }
 
+// close gives connections up that are idle; a later request makes another.
+func (c *connection) close() { c.current.Load().close() }
+
 // RoundTrip implements http.RoundTripper. The request's host may be that of an
 // earlier kubeconfig.
 func (c *connection) RoundTrip(request *http.Request) (*http.Response, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -124,5 +125,46 @@ func TestMinter(t *testing.T) {
 	}
 	if _, _, err := minter.Mint(t.Context(), r, "old-uid"); !errors.Is(err, rotation.ErrServiceAccountReplaced) {
 		t.Errorf("Mint() of another ServiceAccount = %v", err)
+	}
+}
+
+// TestConnectLeavesNoConnection: attempts that failed keep none open.
+func TestConnectLeavesNoConnection(t *testing.T) {
+	states := make(chan http.ConnState, 100)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no", http.StatusForbidden)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew || s == http.StateClosed {
+			states <- s
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	dir := t.TempDir()
+	writeCA(t, dir, server)
+	write(t, filepath.Join(dir, "token"), "one")
+	ctx, cancel := context.WithCancel(t.Context())
+	attempts := 0
+	_, err := Connect(ctx, Options{Kubeconfig: writeKubeconfig(t, dir, server.URL), NodeName: "n", Report: func(error) {
+		if attempts++; attempts == 3 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || attempts != 3 {
+		t.Fatalf("Connect() = %v after %d attempts", err, attempts)
+	}
+	opened, closed := 0, 0
+	for opened == 0 || closed < opened {
+		select {
+		case s := <-states:
+			if s == http.StateNew {
+				opened++
+			} else {
+				closed++
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%d connections were opened, and %d closed", opened, closed)
+		}
 	}
 }

@@ -46,7 +46,7 @@ func (h Handlers) orNothing() Handlers {
 }
 
 // Run watches the node's Pods, and the objects that volumes use, until ctx
-// ends. Call it once. client-go's own messages go to the logger that klog finds in
+// ends, and returns when all that it started has ended. Call it once. client-go's own messages go to the logger that klog finds in
 // ctx (klog.NewContext), or else to klog's global one.
 func (c *Client) Run(ctx context.Context, h Handlers) {
 	h = h.orNothing()
@@ -66,6 +66,7 @@ func (c *Client) Run(ctx context.Context, h Handlers) {
 	defer c.rootCAs.end()
 	defer c.secrets.end()
 	defer c.trustBundles.end()
+	defer c.connection.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { c.events.run(ctx) })
