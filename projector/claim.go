@@ -72,7 +72,7 @@ var ErrNotClaimed = errors.New("the volume is not claimed")
 // Await waits until a claimed volume is published, which it stays whatever fails from
 // then on. It returns the error of a pass that only a change of the Pod, of another
 // object or of permissions can help, and ctx's when that ends; the work goes on in
-// both cases.
+// both cases. Without Run it waits until ctx ends.
 func (p *Projector) Await(ctx context.Context, key Key) error {
 	err := p.follow(ctx, key, func(c *claim) (bool, error) {
 		v := p.volumes[key]
@@ -102,14 +102,14 @@ func (p *Projector) isPublished(key Key) (bool, error) {
 }
 
 // Unclaim gives a volume back, and waits until nothing is mounted at path and its
-// directory is gone, whether it was claimed or not.
+// directory is gone, whether it was claimed or not. Without Run it waits until ctx ends.
 func (p *Projector) Unclaim(ctx context.Context, key Key, path string) error {
 	return p.giveBack(ctx, key, claim{path: path, csi: true, ending: true})
 }
 
 // Unpublish removes a volume of the layout, and waits until it is gone. It is no
 // error if there is none. One that Config.Chooses comes back with its Pod's next
-// event.
+// event. Without Run it waits until ctx ends.
 func (p *Projector) Unpublish(ctx context.Context, key Key) error {
 	path, err := volumePath(p.cfg.Root, key)
 	if err != nil {

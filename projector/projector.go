@@ -97,7 +97,8 @@ type Config struct {
 	// removes it at once.
 	GoneGrace time.Duration
 	// Adopted, unless nil, is called once, when every volume that an earlier
-	// process left has been looked at. It must not block.
+	// process left has been looked at. It must not block, nor wait for a volume:
+	// nothing may be working yet.
 	Adopted func()
 	// Changed, unless nil, is called when the status of a volume may have changed: see
 	// Volume. It is called by many goroutines and must not block.
@@ -138,18 +139,28 @@ type Projector struct {
 	queue   workqueue.TypedDelayingInterface[Key] // nil before Run
 }
 
+// Validate says which value in c can't be.
+func (c Config) Validate() error {
+	switch {
+	case !filepath.IsAbs(c.Root):
+		return fmt.Errorf("root directory %q: want an absolute path", c.Root)
+	case c.MassRemovalHold < 0 || c.GoneGrace < 0:
+		return fmt.Errorf("mass removal hold %s and grace of Pods that are gone %s: want 0 or more", c.MassRemovalHold, c.GoneGrace)
+	case c.SizeLimit < 0 || c.TotalSizeLimit < 0:
+		return fmt.Errorf("size limits %d and %d: want 0 or more", c.SizeLimit, c.TotalSizeLimit)
+	case c.GenerationGrace < 0:
+		return fmt.Errorf("generation grace %s: want 0 or more", c.GenerationGrace)
+	}
+	_, err := newMedium(c.Medium, c.SizeLimit)
+	return err
+}
+
 // New checks the configuration. It starts nothing and touches no file.
 func New(cfg Config) (*Projector, error) {
-	switch {
-	case !filepath.IsAbs(cfg.Root):
-		return nil, fmt.Errorf("root directory %q: want an absolute path", cfg.Root)
-	case cfg.MassRemovalHold < 0 || cfg.GoneGrace < 0:
-		return nil, fmt.Errorf("mass removal hold %s and grace of Pods that are gone %s: want 0 or more", cfg.MassRemovalHold, cfg.GoneGrace)
-	case cfg.SizeLimit < 0 || cfg.TotalSizeLimit < 0:
-		return nil, fmt.Errorf("size limits %d and %d: want 0 or more", cfg.SizeLimit, cfg.TotalSizeLimit)
-	case cfg.GenerationGrace < 0:
-		return nil, fmt.Errorf("generation grace %s: want 0 or more", cfg.GenerationGrace)
-	case cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil:
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Cluster == nil || cfg.Tokens == nil || cfg.Logger == nil {
 		return nil, errors.New("projector needs a cluster, a token manager and a logger")
 	}
 	if cfg.Adopted == nil {

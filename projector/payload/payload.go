@@ -95,7 +95,8 @@ type Needs struct {
 	Allocatable bool
 }
 
-// Inputs is what was fetched, a result for each need.
+// Inputs is what was fetched, a result for each need. One that can't be fetched must
+// have its Err set: no trust bundles, say, is an answer too.
 type Inputs struct {
 	Pod *corev1.Pod
 	// MaxSize is how many bytes all files may have; 0 is no limit. A source that

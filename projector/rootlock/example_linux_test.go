@@ -43,7 +43,7 @@ func Example() {
 	}
 	// Output:
 	// serving
-	// root directory ROOT is already served by process PID (NAME) since TIME: stop that process, or use another --root-dir
+	// root directory ROOT is already served by process PID (NAME) since TIME: stop that process, or use another --root-dir (context deadline exceeded)
 }
 
 // mask takes out of a message what is another each time.

@@ -33,22 +33,22 @@ const pollInterval = 100 * time.Millisecond
 type Lock struct{ file *os.File }
 
 // Acquire makes the root directory, if need be, and takes its lock. It tries
-// until ctx ends and then returns an error that says what is in the way: the
-// process that holds the lock, or why the directory can't be written. waiting
-// is told the same if the first attempt fails.
+// until ctx ends and then returns ctx's error and what is in the way: the
+// process that holds the lock, or why the directory can't be written. waiting,
+// unless nil, is told the same if the first attempt fails.
 func Acquire(ctx context.Context, root string, waiting func(error)) (*Lock, error) {
 	for first := true; ; first = false {
 		lock, err := try(root)
 		if err == nil {
 			return lock, nil
 		}
-		if first {
+		if first && waiting != nil {
 			waiting(err)
 		}
 		select {
 		case <-time.After(pollInterval):
 		case <-ctx.Done():
-			return nil, err
+			return nil, fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
 	}
 }
