@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -44,7 +45,10 @@ type Config struct {
 	// Policy says when tokens are replaced; the default is rotation.DefaultPolicy.
 	Policy rotation.Policy
 	// Volumes says what is to be kept, and how. Its Root, Cluster, Tokens and Logger
-	// are set by Connect.
+	// are set by Connect. Its zero durations remove at once what is not wanted; those of
+	// projectord are atomicdir.DefaultGrace for GenerationGrace,
+	// projector.DefaultMassRemovalHold and, where it serves runtimes,
+	// projector.DefaultGoneGrace.
 	Volumes projector.Config
 	// CheckAccounts is how often each ServiceAccount is looked up, to replace the
 	// tokens of one that was deleted and created again. Zero is never; projectord's
@@ -52,8 +56,9 @@ type Config struct {
 	CheckAccounts time.Duration
 	// Logger is told what happens, also what client-go has to say.
 	Logger *slog.Logger
-	// Metrics is where projectord's metrics are registered, for one Agent only; the
-	// default is nowhere.
+	// Metrics is where projectord's metrics are registered; the default is nowhere.
+	// Give each Connect one of its own, which it registers with when it succeeds: it
+	// panics where they are registered already.
 	Metrics prometheus.Registerer
 	// Synced, unless nil, is called once in Run, when the node's Pods are known and
 	// before any volume is looked at. Its error ends Run.
@@ -67,8 +72,9 @@ type Agent struct {
 	Tokens  *rotation.Manager
 	Volumes *projector.Projector
 
-	cfg    Config
-	lookup func(ctx context.Context, namespace, name string) (uid string, err error)
+	cfg     Config
+	lookup  func(ctx context.Context, namespace, name string) (uid string, err error)
+	moments sync.WaitGroup // what Run's own goroutines must not wait for
 }
 
 // Connect returns an agent when the API server has accepted it, and tries until then;
@@ -96,6 +102,10 @@ func Connect(ctx context.Context, cfg Config) (*Agent, error) {
 	if err := cfg.Policy.Validate(); err != nil { // before waiting for the API server
 		return nil, err
 	}
+	cfg.Volumes.Root = cfg.Lock.Root()
+	if err := cfg.Volumes.Validate(); err != nil {
+		return nil, err
+	}
 	pace, err := rotation.NewPace(float64(cfg.Cluster.QPS), cfg.Cluster.Burst)
 	if err != nil {
 		return nil, fmt.Errorf("the rate of requests: %w", err)
@@ -105,13 +115,13 @@ func Connect(ctx context.Context, cfg Config) (*Agent, error) {
 	if a.Cluster, err = kube.Connect(a.withLogger(ctx), cfg.Cluster); err != nil {
 		return nil, err
 	}
-	observe := afterOutage(metrics.NewRotations(cfg.Metrics), func() { a.Volumes.EnqueueUrgent() })
+	observe := afterOutage(metrics.NewRotations(cfg.Metrics), func() { a.moments.Go(a.Volumes.EnqueueUrgent) })
 	a.Tokens, err = rotation.NewManager(metrics.NewMinter(cfg.Metrics, a.Cluster), cfg.Policy, rotation.WithPace(pace),
 		rotation.WithServerClock(a.Cluster.ServerTime), rotation.WithObserver(observe))
 	if err != nil {
 		return nil, err
 	}
-	cfg.Volumes.Root, cfg.Volumes.Cluster, cfg.Volumes.Tokens, cfg.Volumes.Logger = cfg.Lock.Root(), a.Cluster, a.Tokens, cfg.Logger
+	cfg.Volumes.Cluster, cfg.Volumes.Tokens, cfg.Volumes.Logger = a.Cluster, a.Tokens, cfg.Logger
 	if a.Volumes, err = projector.New(cfg.Volumes); err != nil {
 		return nil, err
 	}

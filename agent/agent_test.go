@@ -35,6 +35,7 @@ func TestConnectChecksFirst(t *testing.T) {
 		{"no logger", func(c *Config) { c.Logger = nil }, "logger"},
 		{"no node", func(c *Config) { c.Cluster.NodeName = "" }, "node's name"},
 		{"a bad policy", func(c *Config) { c.Policy = rotation.Policy{Fraction: 2} }, "fraction"},
+		{"a bad medium", func(c *Config) { c.Volumes.Medium = "paper" }, "medium"},
 		{"a bad rate", func(c *Config) { c.Cluster.QPS = -1 }, "rate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

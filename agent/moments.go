@@ -37,7 +37,8 @@ func (a *Agent) serverClockChanged() {
 
 // afterOutage passes each rotation on, and calls ended when the API server grants
 // a token after it could not be asked: what has lapsed meanwhile must not wait for
-// its own next attempt. What it refused for a reason is no outage.
+// its own next attempt. What it refused for a reason is no outage. ended must not
+// block: it is called in the middle of a pass.
 func afterOutage(next func(rotation.Rotation), ended func()) func(rotation.Rotation) {
 	var away atomic.Bool
 	return func(r rotation.Rotation) {
@@ -45,7 +46,7 @@ func afterOutage(next func(rotation.Rotation), ended func()) func(rotation.Rotat
 		_, refused := projector.RetryAfter(r.Err)
 		switch {
 		case r.Err == nil && away.Swap(false):
-			go ended() // this is in the middle of a pass
+			ended()
 		case r.Err != nil && !refused && !errors.Is(r.Err, projector.ErrCatchingUp):
 			away.Store(true)
 		}

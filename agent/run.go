@@ -12,6 +12,7 @@ import (
 // it started has ended; volumes stay as they are. It fails if clocks can't be watched,
 // the root directory can't be read, or Config.Synced says so. Call it once.
 func (a *Agent) Run(ctx context.Context) error {
+	defer a.moments.Wait() // after all that begins one
 	group, ctx := errgroup.WithContext(a.withLogger(ctx))
 	synced := make(chan struct{})
 	group.Go(func() error {
@@ -19,7 +20,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			Pod: a.Volumes.Enqueue, PodDeleted: a.Volumes.Deleted, Volume: a.Volumes.EnqueueVolume,
 			Synced: func() { close(synced) },
 			// In another goroutine: this one is in the middle of a request.
-			ServerClock: func() { go a.serverClockChanged() },
+			ServerClock: func() { a.moments.Go(a.serverClockChanged) },
 		})
 		return nil
 	})
