@@ -58,13 +58,6 @@ func TestEmbedInMemory(t *testing.T) {
 	w.must(err)
 	tokens, err := inmemory.NewTokens(config, fast())
 	w.must(err)
-	changed := make(chan struct{}, 1)
-	tokens.OnDue(func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	})
 	contents := make(chan sent)
 	p := &inmemory.Provider{
 		Tokens: tokens, Logger: w.logger(),
@@ -88,7 +81,7 @@ func TestEmbedInMemory(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.Follow(ctx, pod, v, changed)
+		p.Follow(ctx, pod, v, make(chan struct{}, 1))
 	}()
 
 	file := referee.TokenFiles(pod, "")[0]
@@ -134,7 +127,7 @@ func TestEmbedWhole(t *testing.T) {
 	pod := w.create(w.newPod("web"))
 	other := w.create(w.newPod("nobody-asked-for-it"))
 
-	first := w.serve(fast())
+	first := w.serve(pod, fast())
 	directories, err := first.runtime.Prepare(w.ctx, pod)
 	w.must(err)
 	files := w.tokenFiles(pod)
@@ -154,7 +147,7 @@ func TestEmbedWhole(t *testing.T) {
 	}
 
 	before := w.inodes()
-	second := w.serve(rotation.DefaultPolicy())
+	second := w.serve(pod, rotation.DefaultPolicy())
 	again, err := second.runtime.Prepare(w.ctx, pod)
 	w.must(err)
 	for name, path := range directories {
@@ -188,8 +181,8 @@ type embedded struct {
 	stop     func()
 }
 
-// serve runs one, which is ready.
-func (w *world) serve(policy rotation.Policy) *embedded {
+// serve runs one, which prepares a Pod as soon as it may.
+func (w *world) serve(pod *corev1.Pod, policy rotation.Policy) *embedded {
 	w.Helper()
 	ctx, cancel := context.WithCancel(w.ctx)
 	e := &embedded{w: w, registry: prometheus.NewRegistry()}
@@ -198,7 +191,11 @@ func (w *world) serve(policy rotation.Policy) *embedded {
 		ended <- whole.Serve(ctx, w.root(), agent.Config{
 			Cluster: kube.Options{Kubeconfig: w.nodeKubeconfig(), NodeName: w.node, UserAgent: "embedded"},
 			Policy:  policy, Logger: w.logger(), Metrics: e.registry,
-		}, func(r *whole.Runtime) { ready <- r })
+		}, func(ctx context.Context, r *whole.Runtime) error {
+			_, err := r.Prepare(ctx, pod)
+			ready <- r
+			return err
+		})
 	}()
 	stopped := false
 	e.stop = func() {

@@ -34,14 +34,22 @@ type Provider struct {
 }
 
 // Follow keeps what a running Pod has of a volume current until ctx ends: cancel it
-// when the Pod's last process has ended, and not when its deletion begins. changed
-// tells that a ConfigMap is another, or that tokens are due early (Manager.OnDue).
+// when the Pod's last process has ended, and not when its deletion begins. When all
+// Follows of a Pod have returned, have Tokens.ForgetPod forget it. changed tells that a
+// ConfigMap is another: a channel of this call's own, with room for one.
 // Where labels are projected, follow the new Pod object after a change of these.
-func (p *Provider) Follow(ctx context.Context, pod *corev1.Pod, v payload.Volume, changed <-chan struct{}) {
+func (p *Provider) Follow(ctx context.Context, pod *corev1.Pod, v payload.Volume, changed chan struct{}) {
+	stop := p.Tokens.OnDue(func() { // tokens are due early
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
 	sent := map[string]atomicdir.File{}
 	for retry := time.Second; ; {
-		files, due, err := p.files(ctx, pod, v, sent)
-		if err == nil || len(sent) > 0 { // the first time all must be there, then whatever is
+		files, complete, due, err := p.files(ctx, pod, v, sent)
+		if complete || len(sent) > 0 { // the first time all must be there, then whatever is
 			if !reflect.DeepEqual(files, sent) {
 				sending := p.Send(ctx, pod, v.Name, sorted(files))
 				if sending == nil {
@@ -70,14 +78,17 @@ func (p *Provider) Follow(ctx context.Context, pod *corev1.Pod, v payload.Volume
 }
 
 // files are those of a volume by their paths, and when the first of its tokens is due.
-// Where a source fails, what was sent of it stays; err says what failed.
-func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume, sent map[string]atomicdir.File) (files map[string]atomicdir.File, due time.Time, err error) {
+// Where a source fails, what was sent of it stays, and the set is not complete; err also
+// says what can't be renewed.
+func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume, sent map[string]atomicdir.File) (files map[string]atomicdir.File, complete bool, due time.Time, err error) {
 	in := &payload.Inputs{
 		Pod:        pod,
 		Tokens:     map[payload.TokenSpec]payload.Fetched[rotation.Grant]{},
 		ConfigMaps: map[string]payload.Fetched[*corev1.ConfigMap]{},
 	}
-	due = time.Now().Add(time.Hour) // there may be no token; Secrets and the like would be fetched here, too
+	// Fetched like ConfigMaps, by who has them. What has no answer must say so.
+	in.TrustBundles.Err, in.Allocatable.Err = errNotHere, errNotHere
+	due = time.Now().Add(time.Hour) // there may be no token
 	needs := v.Needs()
 	for _, spec := range needs.Tokens {
 		grant, at, minting := p.Tokens.Get(ctx, payload.TokenRequest(pod, spec))
@@ -86,7 +97,7 @@ func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume,
 			minting = nil
 		}
 		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: grant, Err: minting}
-		if at.Before(due) {
+		if !at.IsZero() && at.Before(due) {
 			due = at
 		}
 	}
@@ -106,8 +117,10 @@ func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume,
 		f.ModTime = time.Time{} // of the token's receipt, for those who adopt files
 		files[f.Path] = f
 	}
-	return files, due, err
+	return files, len(failed) == 0, due, err
 }
+
+var errNotHere = errors.New("this provider does not project it")
 
 func sorted(files map[string]atomicdir.File) []atomicdir.File {
 	return slices.SortedFunc(maps.Values(files), func(a, b atomicdir.File) int { return cmp.Compare(a.Path, b.Path) })
@@ -117,7 +130,7 @@ func sorted(files map[string]atomicdir.File) []atomicdir.File {
 // bounds token requests, so that config needs no limit.
 func NewTokens(config *rest.Config, policy rotation.Policy) (*rotation.Manager, error) {
 	config = rest.CopyConfig(config)
-	config.QPS = -1
+	config.QPS, config.RateLimiter = -1, nil
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err

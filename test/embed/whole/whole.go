@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/token-projector/token-projector/agent"
@@ -22,19 +23,22 @@ import (
 // Runtime runs Pods. Make it with Serve.
 type Runtime struct{ volumes *projector.Projector }
 
-// Serve connects, calls ready with a runtime once the volumes of an earlier process are
-// taken over, and returns when ctx has ended; volumes stay for the next process. cfg
-// says which cluster and node; see agent.Config.
-func Serve(ctx context.Context, root string, cfg agent.Config, ready func(*Runtime)) (err error) {
+// Serve connects, calls run once the volumes of an earlier process are taken over, and
+// returns when that has returned and ctx has ended; volumes stay for the next process.
+// cfg says which cluster and node; see agent.Config.
+func Serve(ctx context.Context, root string, cfg agent.Config, run func(context.Context, *Runtime) error) (err error) {
 	waiting, cancel := context.WithTimeout(ctx, rootlock.Timeout)
 	defer cancel()
 	cfg.Lock, err = rootlock.Acquire(waiting, root, func(err error) { cfg.Logger.Warn("waiting for the root directory", "reason", err) })
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.Lock.Release()) }()
 
-	r := &Runtime{}
+	adopted := make(chan struct{})
 	cfg.Volumes = projector.Config{
 		Medium:          medium(root, cfg.Logger),
 		KeepOwners:      os.Geteuid() != 0,
@@ -42,14 +46,26 @@ func Serve(ctx context.Context, root string, cfg agent.Config, ready func(*Runti
 		MassRemovalHold: projector.DefaultMassRemovalHold,
 		GoneGrace:       projector.DefaultGoneGrace,
 		Chooses:         func(*corev1.Pod) bool { return false }, // only what is published
-		Adopted:         func() { ready(r) },
+		Adopted:         func() { close(adopted) },
 	}
 	node, err := agent.Connect(ctx, cfg)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	r.volumes = node.Volumes
-	return node.Run(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return node.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-adopted:
+			return run(ctx, &Runtime{volumes: node.Volumes})
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return group.Wait()
 }
 
 // medium keeps tokens off the disk where this process may mount.
@@ -75,7 +91,10 @@ func (r *Runtime) Prepare(ctx context.Context, pod *corev1.Pod) (map[string]stri
 		if err := r.volumes.Await(ctx, key); err != nil {
 			return nil, fmt.Errorf("volume %s of Pod %s/%s: %w", v.Name, pod.Namespace, pod.Name, err)
 		}
-		status, _ := r.volumes.Volume(key)
+		status, ok := r.volumes.Volume(key)
+		if !ok {
+			return nil, fmt.Errorf("volume %s of Pod %s/%s was removed meanwhile", v.Name, pod.Namespace, pod.Name)
+		}
 		directories[v.Name] = status.Path
 	}
 	return directories, nil
@@ -83,6 +102,8 @@ func (r *Runtime) Prepare(ctx context.Context, pod *corev1.Pod) (map[string]stri
 
 // Remove removes the volumes of a Pod whose processes have ended.
 func (r *Runtime) Remove(ctx context.Context, pod *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	for _, v := range payload.Volumes(pod) {
 		if err := r.volumes.Unpublish(ctx, projector.Key{PodUID: pod.UID, Volume: v.Name}); err != nil {
 			return fmt.Errorf("removing volume %s of Pod %s/%s: %w", v.Name, pod.Namespace, pod.Name, err)
