@@ -261,3 +261,12 @@ func TestServesAPodThatOnlyTheAPIHas(t *testing.T) {
 		})
 	})
 }
+
+// TestRunsOnce: a second Run would work on the first one's volumes.
+func TestRunsOnce(t *testing.T) {
+	test(t, func(t *testing.T, h *harness) {
+		if err := h.p.Run(t.Context()); err == nil {
+			t.Error("a second Run returned no error")
+		}
+	})
+}

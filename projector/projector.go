@@ -3,7 +3,10 @@
 // earlier process left and removes what is no longer wanted.
 //
 // It does not talk to Kubernetes: a Cluster tells it what is wanted, and a
-// rotation.Manager gives it tokens. The disk is its only state.
+// rotation.Manager gives it tokens. The disk is its only state. It is for Linux.
+//
+// Pods are published as they are told of, by Projector.Enqueue, or when somebody asks for
+// a volume, by Projector.Publish and Projector.Await; Config.Chooses tells which.
 package projector
 
 import (
@@ -35,7 +38,7 @@ type PodRef struct {
 // goroutines.
 type Cluster interface {
 	// Pod returns the Pod with this UID as it was last seen, or nil. The Pod
-	// must not be changed.
+	// must not be changed. It must neither block nor call the Projector.
 	Pod(uid types.UID) *corev1.Pod
 	// ConfigMap returns a ConfigMap for a volume that uses it, until it is
 	// released: if the object changes, the volume is to be enqueued. Its errors
@@ -64,7 +67,8 @@ type Cluster interface {
 // Config is what a Projector needs. Fields without a default are required.
 type Config struct {
 	// Root is the directory below which volumes lie, in the kubelet's layout:
-	// <Root>/pods/<pod UID>/volumes/kubernetes.io~projected/<volume name>.
+	// <Root>/pods/<pod UID>/volumes/kubernetes.io~projected/<volume name>. Nothing
+	// else may work there: see package rootlock.
 	Root    string
 	Cluster Cluster
 	Tokens  *rotation.Manager

@@ -25,6 +25,10 @@ func (p *Projector) Run(ctx context.Context) error {
 		return err
 	}
 	p.mu.Lock()
+	if p.queue != nil {
+		p.mu.Unlock()
+		return errors.New("Run was called before: make a new Projector")
+	}
 	p.queue = workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Key]{
 		Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Key]{Queue: p.order}),
 	})
