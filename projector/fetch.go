@@ -73,11 +73,11 @@ func (p *Projector) fetch(ctx context.Context, key Key, pod *corev1.Pod, v paylo
 	}
 	if needs.TrustBundles {
 		gather(f, func() ([]*certificatesv1.ClusterTrustBundle, error) { return p.cfg.Cluster.TrustBundles(ctx, key) },
-			func(got payload.Fetched[[]*certificatesv1.ClusterTrustBundle]) { in.TrustBundles = got })
+			func(got payload.Fetched[[]*certificatesv1.ClusterTrustBundle]) { in.TrustBundles = &got })
 	}
 	if needs.Allocatable {
 		gather(f, func() (corev1.ResourceList, error) { return p.cfg.Cluster.Allocatable(ctx) },
-			func(got payload.Fetched[corev1.ResourceList]) { in.Allocatable = got })
+			func(got payload.Fetched[corev1.ResourceList]) { in.Allocatable = &got })
 	}
 	f.wg.Wait()
 	// In a fixed order, so that the same problem reads the same each time.

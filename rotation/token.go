@@ -12,7 +12,8 @@ const redacted = "[redacted token]"
 // Token is the text of a credential. It shows "[redacted token]" under every
 // fmt verb, in JSON, in text encodings and in slog; only Reveal gives the text.
 //
-// The zero value is no token. A Token is immutable and may be used by many
+// The zero value is no token. Two Tokens of the same text are not equal by ==: compare
+// what Reveal returns. A Token is immutable and may be used by many
 // goroutines.
 type Token struct {
 	// A pointer, because fmt does not call methods on unexported fields of a

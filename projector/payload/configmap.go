@@ -26,7 +26,7 @@ func (s configMapSource) size(in *Inputs) int {
 
 func (s configMapSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	got, ok := in.ConfigMaps[s.Name]
-	if !ok {
+	if !ok || got.Value == nil && got.Err == nil {
 		return nil, errNotFetched
 	}
 	cm := got.Value

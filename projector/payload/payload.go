@@ -95,8 +95,8 @@ type Needs struct {
 	Allocatable bool
 }
 
-// Inputs is what was fetched, a result for each need. One that can't be fetched must
-// have its Err set: no trust bundles, say, is an answer too.
+// Inputs is what was fetched, a result for each need. A source whose need has none
+// fails.
 type Inputs struct {
 	Pod *corev1.Pod
 	// MaxSize is how many bytes all files may have; 0 is no limit. A source that
@@ -106,11 +106,13 @@ type Inputs struct {
 	ConfigMaps map[string]Fetched[*corev1.ConfigMap]
 	// Secrets are their data, by key.
 	Secrets      map[string]Fetched[map[string][]byte]
-	TrustBundles Fetched[[]*certificatesv1.ClusterTrustBundle]
-	Allocatable  Fetched[corev1.ResourceList]
+	TrustBundles *Fetched[[]*certificatesv1.ClusterTrustBundle]
+	Allocatable  *Fetched[corev1.ResourceList]
 }
 
-// Fetched is a value, or the reason why there is none.
+// Fetched is a value, or the reason why there is none; of a token both may be there, as
+// rotation.Manager.Get returns them. An object that does not exist has the API's error
+// as its reason (apierrors.IsNotFound), by which an optional source is told from one that failed.
 type Fetched[T any] struct {
 	Value T
 	Err   error

@@ -34,6 +34,9 @@ func resourceField(in *Inputs, ref *corev1.ResourceFieldSelector) (string, error
 	}
 	quantity := from[name]
 	if which == "limits" && overcommitted && quantity.IsZero() {
+		if in.Allocatable == nil {
+			return "", errNotFetched
+		}
 		if in.Allocatable.Err != nil {
 			return "", fmt.Errorf("%s of container %q is not set, and what the node has is not known: %w",
 				ref.Resource, ref.ContainerName, in.Allocatable.Err)

@@ -121,7 +121,7 @@ func TestTrustBundleSource(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := buildOne(t, corev1.VolumeProjection{ClusterTrustBundle: &tt.source}, func(in *Inputs, _ *corev1.Pod) {
-				in.TrustBundles = Fetched[[]*certificatesv1.ClusterTrustBundle]{Value: all, Err: tt.err}
+				in.TrustBundles = &Fetched[[]*certificatesv1.ClusterTrustBundle]{Value: all, Err: tt.err}
 			})
 			if got != tt.want {
 				t.Errorf("got\n%s\nwant\n%s", got, tt.want)
@@ -135,9 +135,9 @@ func TestResourceFields(t *testing.T) {
 		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 	}
 	inputs := func(in *Inputs, pod *corev1.Pod) {
-		in.Allocatable.Value = corev1.ResourceList{
+		in.Allocatable = &Fetched[corev1.ResourceList]{Value: corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("3800m"), corev1.ResourceEphemeralStorage: resource.MustParse("10Gi"),
-		}
+		}}
 		pod.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: list("0", "1Gi"), Requests: list("250m", "1000")}
 		pod.Spec.Containers[0].Resources.Limits["hugepages-2Mi"] = resource.MustParse("4Mi")
 		pod.Spec.InitContainers = []corev1.Container{{Name: "init"}}
@@ -193,7 +193,7 @@ func TestAllocatableIsNeededForLimitsOnly(t *testing.T) {
 			t.Errorf("%s needs what the node has: %v, want %v", name, got, want)
 		}
 		in := testInputs(pod)
-		in.Allocatable.Err = errors.New("unknown")
+		in.Allocatable = &Fetched[corev1.ResourceList]{Err: errors.New("unknown")}
 		if _, failed := v.Build(in); (len(failed) == 1) != want {
 			t.Errorf("%s without knowing the node: %v", name, failed)
 		}
@@ -211,5 +211,40 @@ func TestPodCertificateIsRefused(t *testing.T) {
 	got := buildOne(t, corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{SignerName: "s"}}, func(*Inputs, *corev1.Pod) {})
 	if !strings.HasPrefix(got, "sources[1].podCertificate: this kind of source is not supported") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestNotFetched: what the caller left out is no empty answer, not even to a source that
+// is optional.
+func TestNotFetched(t *testing.T) {
+	yes, name := true, "b"
+	for kind, source := range map[string]corev1.VolumeProjection{
+		"a bundle": {ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: &name, Optional: &yes, Path: "x"}},
+		"a ConfigMap": {ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Optional: &yes}},
+		"a limit that is the node's": {DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{
+			Path: "x", ResourceFieldRef: &corev1.ResourceFieldSelector{ContainerName: "c", Resource: "limits.cpu"},
+		}}}},
+	} {
+		v := Volume{Name: "v", Source: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{source}}}
+		in := Inputs{Pod: testPod(v.Source), ConfigMaps: map[string]Fetched[*corev1.ConfigMap]{"c": {}}}
+		files, failed := v.Build(&in)
+		if len(files) != 0 || len(failed) != 1 || !errors.Is(failed[0], errNotFetched) {
+			t.Errorf("%s: files %v, failed %v, want that it was not fetched", kind, files, failed)
+		}
+	}
+}
+
+// TestTokenThatCantBeReplaced: Manager.Get's two answers are both taken.
+func TestTokenThatCantBeReplaced(t *testing.T) {
+	pod := testPod(injected())
+	v, _ := Find(pod, "v")
+	in := testInputs(pod)
+	for spec, got := range in.Tokens {
+		got.Err = errors.New("the API server is away")
+		in.Tokens[spec] = got
+	}
+	if files, failed := v.Build(in); len(files) != 3 || len(failed) != 0 {
+		t.Errorf("files %v, failed %v, want the token that is still valid", files, failed)
 	}
 }

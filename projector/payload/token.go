@@ -61,9 +61,10 @@ func (s tokenSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
 	switch {
 	case !ok:
 		return nil, errNotFetched
+	case !token.Value.Token.IsZero(): // an error beside it says that it can't be replaced yet
 	case token.Err != nil:
 		return nil, token.Err
-	case token.Value.Token.IsZero():
+	default:
 		return nil, errNotFetched // an empty file would be worse than none
 	}
 	f := d.credential(s.Path, []byte(token.Value.Token.Reveal())) // without a newline: some SDKs do not trim

@@ -25,6 +25,9 @@ func (trustBundleSource) kind() string { return "clusterTrustBundle" }
 func (trustBundleSource) need(n *Needs) { n.TrustBundles = true }
 
 func (s trustBundleSource) build(in *Inputs, d defaults) ([]atomicdir.File, error) {
+	if in.TrustBundles == nil {
+		return nil, errNotFetched
+	}
 	if in.TrustBundles.Err != nil {
 		return nil, fmt.Errorf("%s: %w", s.what(), in.TrustBundles.Err)
 	}
