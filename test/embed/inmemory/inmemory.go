@@ -86,16 +86,11 @@ func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume,
 		Tokens:     map[payload.TokenSpec]payload.Fetched[rotation.Grant]{},
 		ConfigMaps: map[string]payload.Fetched[*corev1.ConfigMap]{},
 	}
-	// Fetched like ConfigMaps, by who has them. What has no answer must say so.
-	in.TrustBundles.Err, in.Allocatable.Err = errNotHere, errNotHere
 	due = time.Now().Add(time.Hour) // there may be no token
 	needs := v.Needs()
 	for _, spec := range needs.Tokens {
 		grant, at, minting := p.Tokens.Get(ctx, payload.TokenRequest(pod, spec))
 		err = errors.Join(err, minting) // also beside a token, which is due and valid
-		if !grant.Token.IsZero() {
-			minting = nil
-		}
 		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: grant, Err: minting}
 		if !at.IsZero() && at.Before(due) {
 			due = at
@@ -105,6 +100,7 @@ func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume,
 		cm, err := p.ConfigMap(pod.Namespace, name)
 		in.ConfigMaps[name] = payload.Fetched[*corev1.ConfigMap]{Value: cm, Err: err}
 	}
+	// Secrets, TrustBundles and Allocatable in the same way; Build says what is missing.
 	built, failed := v.Build(in)
 	files = map[string]atomicdir.File{}
 	if len(failed) > 0 {
@@ -119,8 +115,6 @@ func (p *Provider) files(ctx context.Context, pod *corev1.Pod, v payload.Volume,
 	}
 	return files, len(failed) == 0, due, err
 }
-
-var errNotHere = errors.New("this provider does not project it")
 
 func sorted(files map[string]atomicdir.File) []atomicdir.File {
 	return slices.SortedFunc(maps.Values(files), func(a, b atomicdir.File) int { return cmp.Compare(a.Path, b.Path) })
