@@ -30,11 +30,8 @@ func Serve(ctx context.Context, root string, cfg agent.Config, run func(context.
 	waiting, cancel := context.WithTimeout(ctx, rootlock.Timeout)
 	defer cancel()
 	cfg.Lock, err = rootlock.Acquire(waiting, root, func(err error) { cfg.Logger.Warn("waiting for the root directory", "reason", err) })
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil:
-		return err
+	if err != nil {
+		return unlessEnded(ctx, err)
 	}
 	defer func() { err = errors.Join(err, cfg.Lock.Release()) }()
 
@@ -49,11 +46,8 @@ func Serve(ctx context.Context, root string, cfg agent.Config, run func(context.
 		Adopted:         func() { close(adopted) },
 	}
 	node, err := agent.Connect(ctx, cfg)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil:
-		return fmt.Errorf("connecting to the cluster: %w", err)
+	if err != nil {
+		return unlessEnded(ctx, err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return node.Run(ctx) })
@@ -66,6 +60,14 @@ func Serve(ctx context.Context, root string, cfg agent.Config, run func(context.
 		}
 	})
 	return group.Wait()
+}
+
+// unlessEnded takes an error for none if it is that of a context that has ended.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // medium keeps tokens off the disk where this process may mount.
