@@ -37,8 +37,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return a.watchClock(ctx) })
 	group.Go(func() error { a.warnOfRate(ctx); return nil })
-	if a.cfg.CheckAccounts > 0 {
-		group.Go(func() error { a.Tokens.CheckAccounts(ctx, a.cfg.CheckAccounts, a.lookup); return nil })
-	}
+	group.Go(func() error { a.Tokens.CheckAccounts(ctx, a.cfg.CheckAccounts, a.lookup); return nil })
 	return group.Wait()
 }

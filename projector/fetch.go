@@ -92,8 +92,8 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 		grant, due, err = f.p.cfg.Tokens.Get(ctx, payload.TokenRequest(pod, spec))
 		return grant, err
 	}, func(got payload.Fetched[rotation.Grant]) {
+		in.Tokens[spec] = got
 		if got.Value.Token.IsZero() {
-			in.Tokens[spec] = got
 			f.life.deadline = earliest(f.life.deadline, time.Now())
 			return
 		}
@@ -101,7 +101,6 @@ func (f *fetching) token(ctx context.Context, pod *corev1.Pod, spec payload.Toke
 			f.stale = append(f.stale, fmt.Errorf("replacing a token that is due, the old one is valid until %s: %w",
 				got.Value.Deadline().UTC().Format(time.RFC3339), got.Err))
 		}
-		in.Tokens[spec] = payload.Fetched[rotation.Grant]{Value: got.Value}
 		f.life.due, f.life.each[spec] = earliest(f.life.due, due), due
 		f.life.deadline = earliest(f.life.deadline, got.Value.Deadline())
 	})

@@ -81,8 +81,8 @@ func NewManager(minter Minter, policy Policy, options ...Option) (*Manager, erro
 // If the token is due and minting fails, Get returns both the error and the
 // token that it holds, as long as that one is valid: serve it and ask again.
 // Without a valid one the grant and due are zero. When to ask again after an error is
-// the caller's to say, also where due has passed. Get
-// returns early, in the same way, when ctx ends.
+// the caller's to say, also where due has passed. Get returns early, in the same way,
+// when ctx ends.
 func (m *Manager) Get(ctx context.Context, r Request) (grant Grant, due time.Time, err error) {
 	grant, due, err = m.get(ctx, r)
 	if !grant.Valid(time.Now()) {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/token-projector/token-projector/agent"
 	"github.com/token-projector/token-projector/internal/kubelet"
 	"github.com/token-projector/token-projector/internal/names"
 	"github.com/token-projector/token-projector/internal/runtimeapi"
@@ -92,8 +93,8 @@ func flagSet(o *options) *pflag.FlagSet {
 	fs.DurationVar(&o.hold, "mass-removal-hold", projector.DefaultMassRemovalHold, "how long volumes stay when the Pods of many are suddenly missing without having been deleted, as with a restored API server; 0 removes them at once")
 	fs.DurationVar(&o.accounts, "service-account-check-interval", 10*time.Minute, "how often each ServiceAccount is looked up, to replace the tokens of one that was deleted and created again; 0 never")
 	fs.StringVar(&o.spreadText, "rotation-spread", string(d.Spread), "how rotations are laid out in time: phase, evenly; or none, each as late as it may be")
-	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests a second to the API server, on average: for first tokens, for rotations and for everything else each")
-	fs.IntVar(&o.burst, "kube-api-burst", 500, "requests to the API server that may be made at once: by default the two of each of 250 Pods at a node's boot")
+	fs.Float32Var(&o.qps, "kube-api-qps", agent.DefaultQPS, "requests a second to the API server, on average: for first tokens, for rotations and for everything else each")
+	fs.IntVar(&o.burst, "kube-api-burst", agent.DefaultBurst, "requests to the API server that may be made at once: by default the two of each of 250 Pods at a node's boot")
 	fs.StringVar(&o.logFormat, "log-format", logText, "text or json, one line an event, on standard error")
 	fs.IntVar(&o.verbosity, "v", 0, "0 logs each change, 1 and more each repeated attempt too")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
